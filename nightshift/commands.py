@@ -1,0 +1,79 @@
+"""What every step of a night has in common: a command that prints one JSON line of plain values last.
+
+The same line is kept under `home/nights/<night>/<step>.json`, so that the summary, the CLI and a replay read
+what a step did without asking who ran it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from nightshift.errors import NightshiftError
+from nightshift.lake import write_json
+from nightshift.settings import Settings
+
+
+def quiet_libraries() -> None:
+    """Settings that must stand before the big libraries are imported: no telemetry, no idle threads."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # two threads on a contended box are 20 times slower than one
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("FEAST_USAGE", "False")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: NumPy scalars unpacked, NaN and infinity as null, dates as text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, date | Path):
+        return str(value)
+    return value
+
+
+def step_path(settings: Settings, night: date, step: str) -> Path:
+    return settings.nights_dir / night.isoformat() / f"{step}.json"
+
+
+def emit(settings: Settings, night: date, step: str, result: dict[str, Any]) -> None:
+    """Keep `result` as what `step` did on `night`, and print it as the last line."""
+    result = plain(result)
+    write_json(step_path(settings, night, step), result)
+    print(json.dumps(result, ensure_ascii=False), flush=True)
+
+
+def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | None:
+    """What `step` did on `night`, or None if it has not run."""
+    path = step_path(settings, night, step)
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command's main function: a NightshiftError becomes one line and exit status 1."""
+    quiet_libraries()
+    try:
+        command()
+    except NightshiftError as error:
+        line = " ".join(str(error).split())
+        print(f"{type(error).__name__}: {line}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None

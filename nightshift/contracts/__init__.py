@@ -1,0 +1,8 @@
+"""Data contracts: one file each, with schema, meaning and a tiny valid sample."""
+
+from nightshift.contracts.interactions import INTERACTIONS, ITEMS, USERS
+from nightshift.contracts.table import Column, Contract
+
+CONTRACTS: dict[str, Contract] = {c.name: c for c in (INTERACTIONS, USERS, ITEMS)}
+
+__all__ = ["CONTRACTS", "INTERACTIONS", "ITEMS", "USERS", "Column", "Contract"]

@@ -1,0 +1,64 @@
+"""The features: names, meanings, and which of them the watch compares from day to day.
+
+`feature_repo` computes them, Feast stores them, training and serving read them; all by these names.
+A row with `event_timestamp` t (midnight UTC that ends a day) knows only what was published up to that day.
+Windows are bounded, so a night costs the same in its second year as in its second week.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW_DAYS = 28  # four whole weeks: every weekday counts equally
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature. `watched`: describes the newest day alone, so that a shift shows the same day."""
+
+    name: str
+    meaning: str
+    dtype: str = "float"  # or "string"
+    watched: bool = False
+
+
+USER_FEATURES = (
+    Feature("interactions_28d", "Interactions in the last 28 days."),
+    Feature("active_days_28d", "Days with at least one interaction (frequency)."),
+    Feature("recency_days", "Days since the last interaction; 0 = on the day itself."),
+    Feature("spend_28d", "Sum of purchase values (monetary)."),
+    Feature("purchase_share_28d", "Purchases ÷ interactions."),
+    Feature("category_entropy_28d", "Shannon entropy (nats) of the categories met: diversity."),
+    Feature("session_minutes_mean_28d", "Mean session length in minutes; null without sessions."),
+    Feature("session_minutes_std_28d", "Its population standard deviation; null without sessions."),
+    Feature("rating_mean_28d", "Mean rating given; null if none."),
+    Feature("favourite_category_28d", "Category met most often (ties: first by name).", dtype="string"),
+    Feature("interactions_1d", "Interactions on the day; null if the user was away.", watched=True),
+    Feature("category_entropy_1d", "Entropy of the day's categories; null if away.", watched=True),
+    Feature("session_minutes_1d", "Mean session length of the day; null if away.", watched=True),
+    Feature("mean_price_1d", "Mean price of the items met on the day; null if away.", watched=True),
+    Feature("mobile_share_1d", "Share of the day's interactions on mobile; null if away.", watched=True),
+    Feature("purchase_share_1d", "Purchases ÷ interactions of the day; null if away.", watched=True),
+)
+
+ITEM_FEATURES = (
+    Feature("unique_users_28d", "Distinct users who met the item."),
+    Feature("interactions_28d", "Interactions with the item."),
+    Feature("rating_mean_28d", "Mean rating; null if none."),
+    Feature("popularity_28d", "Interactions ÷ all interactions in the window."),
+    Feature("popularity_in_category_28d", "Interactions ÷ the mean of its category's items."),
+    Feature("age_days", "Days since the item was first on offer."),
+    Feature("recency_days", "Days since its last interaction; null if none in the window."),
+    Feature("price", "Current price."),
+)
+
+USER_VIEW, ITEM_VIEW = "user_features", "item_features"
+SERVICE = "recommender"  # the Feast feature service that training and serving ask
+
+
+def numeric(features: tuple[Feature, ...]) -> list[str]:
+    return [f.name for f in features if f.dtype == "float"]
+
+
+def watched(features: tuple[Feature, ...] = USER_FEATURES) -> list[str]:
+    return [f.name for f in features if f.watched]

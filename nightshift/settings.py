@@ -1,0 +1,131 @@
+"""Every path, URL and knob, in one class. `NIGHTSHIFT_X=…` or a `.env` file sets field `x`.
+
+State lives under `home` (default `var/`, ignored by git). `nightshift config` prints what is in
+force, with secrets hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", env_file=".env", extra="forbid")
+
+    home: Path = Field(PROJECT / "var", description="Where all state lives.")
+
+    # Where data comes from
+    source: Literal["market", "online_retail", "files"] = Field(
+        "market", description="The source a night takes its day from; `events` (feedback) always joins it."
+    )
+    source_path: Path | None = Field(None, description="Folder of day files, for online_retail and files.")
+    history_days: int = Field(28, ge=2, le=400, description="Days the very first night takes in at once.")
+    exam_days: int = Field(1, ge=1, le=14, description="Last published days held out as the exam.")
+
+    # The market simulator
+    market_seed: int = Field(7, description="Seed of the simulated world.")
+    market_users: int = Field(2_000, ge=20, le=1_000_000)
+    market_items: int = Field(1_000, ge=20, le=1_000_000)
+    market_start: date = Field(date(2026, 9, 1), description="First day of the simulated world.")
+    market_drift_day: date = Field(
+        date(2026, 10, 12),
+        description="From this day on tastes, devices and sessions shift (the planted drift).",
+    )
+
+    # Services (all on loopback by default)
+    host: str = "127.0.0.1"
+    mlflow_port: int = Field(5500, ge=1, le=65535)
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    serving_port: int = Field(3000, ge=1, le=65535)
+    mlflow_url: str | None = Field(None, description="Tracking server; default http://host:mlflow_port.")
+    airflow_user: str = "admin"
+    airflow_password: SecretStr | None = Field(None, description="Made and kept under home when unset.")
+    airflow_jwt_secret: SecretStr | None = Field(None, description="Made and kept under home when unset.")
+    eventlog_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of the event log; default SQLite under home. PostgreSQL in production.",
+    )
+    schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
+    watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
+
+    # Serving
+    champion_poll_seconds: float = Field(
+        1.0, gt=0, le=60, description="How often serving asks who is champion."
+    )
+    feature_max_age_days: int = Field(3, ge=1, description="Online features older than this are not used.")
+    clock: Literal["data", "wall"] = Field(
+        "data",
+        description="Now, to serving: the day after the last published one (data) or real time (wall).",
+    )
+
+    @field_validator("home", "source_path")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().resolve() if path is not None else None
+
+    @property
+    def lake_dir(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def features_dir(self) -> Path:
+        return self.home / "features"
+
+    @property
+    def nights_dir(self) -> Path:
+        return self.home / "nights"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.mlflow_url or f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def airflow_uri(self) -> str:
+        return f"http://{self.host}:{self.airflow_port}"
+
+    @property
+    def serving_uri(self) -> str:
+        return f"http://{self.host}:{self.serving_port}"
+
+    @property
+    def eventlog_uri(self) -> str:
+        if self.eventlog_url is not None:
+            return self.eventlog_url.get_secret_value()
+        return f"sqlite:///{self.home / 'eventlog.db'}"
+
+    def secret(self, name: Literal["airflow_password", "airflow_jwt_secret"]) -> str:
+        """The secret from the environment, else one made once and kept in `home/secrets.json` (0600)."""
+        given: SecretStr | None = getattr(self, name)
+        if given is not None:
+            return given.get_secret_value()
+        path = self.home / "secrets.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = secrets.token_urlsafe(32)
+            self.home.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+                json.dump(known, handle)
+            temporary.replace(path)
+        return str(known[name])
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once from the environment and `.env`."""
+    return Settings()

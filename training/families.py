@@ -1,0 +1,32 @@
+"""The families: ways of building a model for a seat. Names only; importing this costs nothing.
+
+To add one: a folder with `recipe.py` like `training/ncf/`, and a line here. The DAG, the gate, serving, the
+watch and the conformance tests follow by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Family:
+    name: str
+    seat: str
+    recipe: str  # "module:attribute", imported on use
+
+    def load(self) -> Recipe:
+        module, _, attribute = self.recipe.partition(":")
+        recipe: Recipe = getattr(import_module(module), attribute)
+        return recipe
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),)
+}

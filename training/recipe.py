@@ -1,0 +1,71 @@
+"""What a family provides. `training.run` does the rest: the MLflow run, curves, artifacts, registration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from nightshift.settings import Settings
+
+LogEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Night:
+    """What is trained on and what is kept for the exam, all by published day, both ends included."""
+
+    night: date
+    train_start: date
+    train_end: date
+    exam_start: date
+
+
+@dataclass(frozen=True)
+class Package:
+    """A trained model on disk, ready for MLflow's models-from-code (no pickle).
+
+    predictor: a .py file that ends in `mlflow.models.set_model(...)` and imports neither torch nor us.
+    artifacts: name → file (safetensors, json, parquet).
+    input_example: rows that `predict` takes; the signature is inferred from it and its answer.
+    """
+
+    predictor: Path
+    artifacts: dict[str, Path]
+    input_example: pd.DataFrame
+    output_example: pd.DataFrame
+    requirements: list[str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of `Recipe.train`.
+
+    metrics: final figures on the scientist's own validation split, not the gate's exam.
+    figures: file name → Matplotlib figure (learning curve, SHAP), logged as PNG.
+    features: what the model was trained on, as Feast names them.
+    reference: a sample of the training features, for the drift watch.
+    """
+
+    package: Package
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    features: list[str]
+    reference: pd.DataFrame
+    data: pd.DataFrame
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Recipe(Protocol):
+    def train(
+        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+    ) -> Trained:
+        """Read the lake and Feast, train, package under `workdir`.
+
+        `log_epoch(epoch, metrics)` is called after each epoch. `smoke` means: seconds, not quality.
+        """
+        ...
