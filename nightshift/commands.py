@@ -69,11 +69,11 @@ def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | No
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command's main function: a NightshiftError becomes one line and exit status 1."""
+    """Run a command's main function: a NightshiftError becomes one line and its exit status."""
     quiet_libraries()
     try:
         command()
     except NightshiftError as error:
         line = " ".join(str(error).split())
         print(f"{type(error).__name__}: {line}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_status) from None

@@ -7,17 +7,23 @@
     │   └── QuarantinedError   a staged day failed its audit and was moved to quarantine
     ├── LakeError              the lake has no such day, or holds a different one already
     ├── FeatureError           features are missing, stale, or not built for a day
+    ├── EventLogError          the event log cannot be read or written; nothing was stored
     ├── RegistryError          MLflow is unreachable, or has no such version
-    │   └── NoChampionError    nobody sits in the seat yet
+    │   ├── NoChampionError    nobody sits in the seat yet
+    │   └── PackageError       a version's packaged model cannot be loaded
     └── StackError             a process of the embedded stack did not start, or died
 
-A command that meets one prints its text on one line and exits with 1; anything else is a bug
-and shows its traceback.
+A command that meets one prints its text on one line and exits with its `exit_status`; anything else is a
+bug and shows its traceback.
 """
+
+DATA_ERROR = 65  # sysexits.h EX_DATAERR: the same data fail the same way again, so nobody should retry
 
 
 class NightshiftError(Exception):
     """Base of every error a user can meet; its text is meant for a person."""
+
+    exit_status = 1
 
 
 class SettingsError(NightshiftError):
@@ -25,11 +31,11 @@ class SettingsError(NightshiftError):
 
 
 class SourceError(NightshiftError):
-    pass
+    exit_status = DATA_ERROR
 
 
 class ContractError(NightshiftError):
-    pass
+    exit_status = DATA_ERROR
 
 
 class QuarantinedError(ContractError):
@@ -44,11 +50,19 @@ class FeatureError(NightshiftError):
     pass
 
 
+class EventLogError(NightshiftError):
+    pass
+
+
 class RegistryError(NightshiftError):
     pass
 
 
 class NoChampionError(RegistryError):
+    pass
+
+
+class PackageError(RegistryError):
     pass
 
 

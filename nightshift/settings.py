@@ -108,6 +108,15 @@ class Settings(BaseSettings):
             return self.eventlog_url.get_secret_value()
         return f"sqlite:///{self.home / 'eventlog.db'}"
 
+    def exportable(self) -> dict[str, str]:
+        """Every field that is set, as text for the environment of a child process."""
+        values = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                values[name] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        return values
+
     def secret(self, name: Literal["airflow_password", "airflow_jwt_secret"]) -> str:
         """The secret from the environment, else one made once and kept in `home/secrets.json` (0600)."""
         given: SecretStr | None = getattr(self, name)

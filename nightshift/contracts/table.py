@@ -5,13 +5,17 @@ The Parquet schema, the Great Expectations suite and the documentation are all r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import pyarrow as pa
 
 from nightshift.errors import ContractError
 
+MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError)
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
@@ -58,19 +62,8 @@ class Contract:
         columns = []
         for column in self.columns:
             values = [row.get(column.name) for row in rows]
-            try:
-                columns.append(pa.array(values, type=column.type))
-            except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
-                raise ContractError(self._first_misfit(column, values, error)) from error
+            columns.append(self._convert(column, values, partial(pa.array, type=column.type)))
         return pa.table(columns, schema=self.schema)
-
-    def _first_misfit(self, column: Column, values: list[Any], error: Exception) -> str:
-        for row, value in enumerate(values):
-            try:
-                pa.array([value], type=column.type)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError):
-                return f"{self.name} row {row}: column {column.name!r}: {value!r} is not {column.type}"
-        return f"{self.name}: column {column.name!r}: {error}"
 
     def cast(self, table: pa.Table) -> pa.Table:
         """`table` with this contract's columns, order and types.
@@ -88,9 +81,21 @@ class Contract:
             if column.name not in table.column_names:
                 columns.append(pa.nulls(table.num_rows, column.type))
                 continue
-            try:
-                columns.append(table[column.name].cast(column.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                values = table[column.name].to_pylist()
-                raise ContractError(self._first_misfit(column, values, error)) from error
+            given = table[column.name]
+            columns.append(self._convert(column, given, methodcaller("cast", column.type)))
         return pa.table(columns, schema=self.schema)
+
+    def _convert(self, column: Column, values: Any, convert: Callable[[Any], Any]) -> Any:
+        """`convert(values)`; when that fails, value by value, to name the first that does not fit."""
+        try:
+            return convert(values)
+        except MISFITS as error:
+            for row in range(len(values)):
+                try:
+                    convert(values[row : row + 1])
+                except MISFITS:
+                    found = values[row]
+                    shown = found.as_py() if isinstance(found, pa.Scalar) else found
+                    where = f"{self.name} row {row}: column {column.name!r}"
+                    raise ContractError(f"{where}: {shown!r} is not {column.type}") from error
+            raise ContractError(f"{self.name}: column {column.name!r}: {error}") from error

@@ -1,0 +1,81 @@
+"""### One night, end to end
+
+Takes the next day of data, audits it, builds features, retrains every family, examines each candidate
+against the Production champion on the same fresh exam, and seats the winner, if there is one.
+
+| task | what it does | if it fails |
+|---|---|---|
+| `plan` | which night: the form's, else the next one by the data | no new day at the source yet |
+| `ingest` | stages the day's rows and the feedback events | the source's file is named with row and column |
+| `audit` | Great Expectations; a bad day goes to quarantine | mend the data, run that night again |
+| `publish` | the audited day enters the lake in one step | nothing was published |
+| `features` | builds features point in time, fills the online store | run again: it goes on |
+| `train` | one task per family, one at a time (pool `gpu`) | retried; its MLflow run is closed |
+| `gate` | the exam and the verdict, per seat | the champion keeps its seat |
+| `report` | closes the night | – |
+
+It runs at midnight (Asia/Seoul), whenever the watch asks for a retrain, or by hand: **Trigger**, fill in what
+you want to differ, go. Every step is a command; the *Rendered templates* tab shows the line to run yourself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from airflow.sdk import DAG, Param, task
+from airflow.timetables.assets import AssetOrTimeSchedule
+from airflow.timetables.trigger import CronTriggerTimetable
+from steps import DEFAULTS, PYTHON, RETRAIN, START, TIMEZONE, command, data_steps, step
+
+from nightshift.settings import PROJECT
+from training.families import FAMILIES
+
+SEATS = sorted({family.seat for family in FAMILIES.values()})
+NIGHT = "{{ ti.xcom_pull(task_ids='plan')['night'] }}"
+
+with DAG(
+    dag_id="nightly",
+    doc_md=__doc__,
+    description="Retrain, examine, promote",
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable(os.environ.get("NIGHTSHIFT_SCHEDULE", "0 0 * * *"), timezone=TIMEZONE),
+        assets=[RETRAIN],
+    ),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=["nightshift", "training"],
+    params={
+        "night": Param(None, type=["null", "string"], format="date", title="Night",
+                       description="Data date to run. Empty: the next day that the data have."),
+        "families": Param(list(FAMILIES), type="array", items={"type": "string", "enum": list(FAMILIES)},
+                          minItems=1, title="Families", description="Which families to train."),
+        "smoke": Param(False, type="boolean", title="Smoke run",
+                       description="Seconds instead of quality: to see that everything is wired."),
+    },
+):  # fmt: skip
+    plan = command(
+        "plan", "nightshift.intake plan{% if params.night %} --night {{ params.night }}{% endif %}"
+    )
+    features = data_steps(plan)
+
+    @task
+    def families(params: dict | None = None) -> list[str]:
+        """The families chosen in the form, in the order they are trained."""
+        return list((params or {})["families"])
+
+    @task.bash(pool="gpu", map_index_template="{{ family }}", cwd=str(PROJECT))
+    def train(family: str) -> str:
+        smoke = "{% if params.smoke %} --smoke{% endif %}"
+        return f"exec {PYTHON} -m training.run {family} --night {NIGHT}{smoke}"
+
+    chosen = families()
+    gates = [
+        step(f"gate_{seat}", f"training.examine {seat}", trigger_rule="all_done_min_one_success")
+        for seat in SEATS
+    ]
+    report = step("report", "nightshift.night report")
+    trained = train.expand(family=chosen)
+    features >> trained >> gates >> report
+    trained >> report  # a family that failed makes the night fail, even though the gate judged the others

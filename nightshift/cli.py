@@ -1,0 +1,286 @@
+"""`nightshift …`: the front door. Each step is the same command that the DAG runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nightshift.commands import quiet_libraries, run_command
+from nightshift.settings import PROJECT, Settings, settings
+
+app = typer.Typer(
+    help="Models that retrain every night, win their place or don't, and are watched by day.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # locals can hold secrets
+)
+console = Console()
+
+NightOption = Annotated[
+    datetime | None,
+    typer.Option("--night", formats=["%Y-%m-%d"], help="Data date; default: the next one by the data."),
+]
+SeatArgument = Annotated[str, typer.Argument(help="The seat, such as recommender.")]
+Steps, Operate, Review = "Steps of a night (the DAG's own commands)", "The stack", "For the reviewer"
+
+
+def step(module: str, *arguments: str, night: datetime | None = None) -> None:
+    """Run `python -m module …` in this terminal and leave with its exit status if it failed."""
+    from nightshift.intake import next_night
+    from nightshift.stack import environment
+
+    when: list[str] = []
+
+    def choose() -> None:
+        when.extend(["--night", (night.date() if night else next_night(settings())).isoformat()])
+
+    run_command(choose)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments, *when],
+        cwd=PROJECT,
+        env=environment(settings()),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise typer.Exit(done.returncode)
+
+
+@app.command(rich_help_panel=Steps)
+def ingest(night: NightOption = None) -> None:
+    """Stage a night's days: the source's rows and the feedback events."""
+    step("nightshift.intake", "ingest", night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def audit(night: NightOption = None) -> None:
+    """Audit what is staged (Great Expectations); a bad day goes to quarantine with its report."""
+    step("monitoring.quality", night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def publish(night: NightOption = None) -> None:
+    """Move audited days into the lake."""
+    step("nightshift.intake", "publish", night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def features(night: NightOption = None) -> None:
+    """Build the features point in time and fill the online store."""
+    step("feature_repo.build", night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def train(
+    family: Annotated[str, typer.Argument(help="The family, such as ncf.")],
+    night: NightOption = None,
+    smoke: Annotated[bool, typer.Option(help="Seconds instead of quality.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Same seed and data, same model on CPU.")] = None,
+) -> None:
+    """Train a family and submit the candidate."""
+    options = [*(["--smoke"] if smoke else []), *(["--seed", str(seed)] if seed is not None else [])]
+    step("training.run", family, *options, night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def gate(seat: SeatArgument = "recommender", night: NightOption = None) -> None:
+    """Examine tonight's candidate against the champion; promote it if it wins."""
+    step("training.examine", seat, night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def night(
+    night: NightOption = None,
+    smoke: Annotated[bool, typer.Option(help="Seconds instead of quality.")] = False,
+) -> None:
+    """Run a whole night here, without Airflow. Needs MLflow up (`nightshift up`)."""
+    step("nightshift.night", "run", *(["--smoke"] if smoke else []), night=night)
+
+
+@app.command(rich_help_panel=Steps)
+def watch() -> None:
+    """Compare the newest features with those the champion was trained on."""
+    done = subprocess.run([sys.executable, "-m", "monitoring.watch"], cwd=PROJECT, check=False)
+    raise typer.Exit(done.returncode)
+
+
+@app.command(rich_help_panel=Operate)
+def run(
+    once: Annotated[bool, typer.Option(help="One night, then stop everything.")] = False,
+    smoke: Annotated[bool, typer.Option(help="Seconds instead of quality.")] = False,
+) -> None:
+    """Start the stack, run the next night through Airflow, show what happened, keep serving."""
+    from nightshift import tonight
+
+    # `kill` and a closed terminal stop the stack in order, as Ctrl-C does.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda *_: sys.exit(130))
+
+    def command() -> None:
+        config = settings()
+        try:
+            tonight.run(config, console, smoke=smoke)
+            if not once:
+                tonight.keep_serving(config, console)
+        except KeyboardInterrupt:
+            console.print("interrupted")
+            raise SystemExit(130) from None
+        finally:
+            tonight.stop(config, console)
+
+    run_command(command)
+
+
+@app.command(rich_help_panel=Operate)
+def up() -> None:
+    """Start the stack and leave it running."""
+    from nightshift.stack import Airflow, Stack
+    from nightshift.tonight import DAGS
+
+    def command() -> None:
+        with console.status("starting") as status:
+            Stack(settings()).up(lambda line: status.update(line))
+            Airflow(settings()).prepare(DAGS)
+
+    run_command(command)
+    status()
+
+
+@app.command(rich_help_panel=Operate)
+def down() -> None:
+    """Stop the stack in the order that loses nothing."""
+    from nightshift import tonight
+
+    run_command(lambda: tonight.stop(settings(), console))
+
+
+@app.command(rich_help_panel=Operate)
+def status() -> None:
+    """What runs, where, with how much memory; the lake; who is champion."""
+    from nightshift.lake import Lake
+    from nightshift.stack import Stack, parts
+
+    config = settings()
+    stack = Stack(config)
+    alive, memory = stack.running(), stack.memory_mb()
+    table = Table("part", "state", "address", "MiB", title="Stack", title_justify="left")
+    for part in parts(config):
+        address = f"http://{config.host}:{part.port}" if part.port else ""
+        state = "[green]running" if part.name in alive else "[dim]stopped"
+        table.add_row(part.name, state, address, f"{memory.get(part.name, 0):.0f}")
+    console.print(table)
+    days = Lake(config.lake_dir).days()
+    console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
+    if "mlflow" in alive:
+        run_command(_print_champions)
+
+
+def _print_champions() -> None:
+    from nightshift.registry import Registry
+    from nightshift.seats import SEATS
+
+    registry = Registry(settings())
+    for seat in SEATS.values():
+        champion = registry.champion(seat)
+        who = (
+            f"version {champion.number}, trained on night {champion.tags.get('night')}"
+            if champion
+            else "nobody yet"
+        )
+        console.print(f"Champion of {seat.name}: {who}")
+
+
+@app.command(rich_help_panel=Review)
+def rollback(
+    seat: SeatArgument,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    to: Annotated[int | None, typer.Option(help="Version; default: the champion before this one.")] = None,
+) -> None:
+    """Give the seat back to an earlier version; live in the service within seconds."""
+    run_command(lambda: _rollback(seat, to, reason))
+
+
+def _rollback(name: str, to: int | None, reason: str) -> None:
+    import getpass
+
+    from nightshift.errors import SettingsError
+    from nightshift.registry import Registry
+    from nightshift.seats import SEATS
+
+    if name not in SEATS:
+        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
+    champion = Registry(settings()).rollback(SEATS[name], to=to, by=getpass.getuser(), reason=reason)
+    console.print(f"version {champion.number} is champion of {name} again: {reason}")
+
+
+@app.command(rich_help_panel=Review)
+def history(seat: SeatArgument, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Every move of a seat's Production version: when, from, to, by whom and why."""
+    run_command(lambda: _history(seat, as_json))
+
+
+def _history(name: str, as_json: bool) -> None:
+    from nightshift.errors import SettingsError
+    from nightshift.registry import Registry
+    from nightshift.seats import SEATS
+
+    if name not in SEATS:
+        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
+    moves = Registry(settings()).history(SEATS[name])
+    if as_json:
+        print(json.dumps(moves, ensure_ascii=False))
+        return
+    table = Table("at", "action", "from", "to", "by", "reason")
+    for move in moves:
+        table.add_row(*(str(move[key] or "–") for key in ("at", "action", "from", "to", "by", "reason")))
+    console.print(table)
+
+
+@app.command(rich_help_panel=Review)
+def replay(
+    source: Annotated[str, typer.Option(help="market, online_retail or files.")],
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)
+    ] = None,
+    history: Annotated[int, typer.Option(help="Days of history before the first night.", min=2)] = 28,
+    home: Annotated[Path | None, typer.Option(help="Where its state goes; default: var/replay.")] = None,
+    png: Annotated[Path | None, typer.Option(help="The plot; default: replay.png in its state.")] = None,
+) -> None:
+    """Run past nights without Airflow; judge each Production model by the next day's real behaviour."""
+    from nightshift import replay as replaying
+
+    run_command(
+        lambda: replaying.run(
+            replaying.replay_settings(settings(), source, data, home, history),
+            start.date(), end.date(), console, png,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def config() -> None:
+    """Print the settings in force; secrets are hidden."""
+    table = Table("setting", "value", "meaning")
+    values = settings().model_dump(mode="json")
+    for name, field in Settings.model_fields.items():
+        table.add_row(f"NIGHTSHIFT_{name.upper()}", _shown(values[name]), field.description or "")
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def main() -> None:
+    quiet_libraries()
+    app()

@@ -1,0 +1,154 @@
+"""A day's way into the lake: which night is next, ingest (stage), publish. The audit stands between.
+
+python -m nightshift.intake plan    [--night DATE] [--ahead]
+python -m nightshift.intake ingest  --night DATE
+python -m nightshift.intake publish --night DATE
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from nightshift.commands import emit, read_step, run_command
+from nightshift.errors import LakeError, SourceError
+from nightshift.lake import Lake
+from nightshift.settings import Settings, settings
+from nightshift.sources import DayBatch, Source, open_source
+
+
+def finished(config: Settings, night: date) -> bool:
+    """Whether a night ran to its end: its report was written."""
+    return read_step(config, night, "report") is not None
+
+
+def next_night(config: Settings, *, ahead: bool = False) -> date:
+    """The night to run now, from the data alone.
+
+    The newest published day if its night has not run to the end; else the next day of the source that is
+    neither published nor in quarantine; on an empty lake the `history_days`-th day of the source.
+    `ahead` is what the watch asks: the same, but with nothing new it is content with the newest day.
+
+    Raises:
+        SourceError: the source has no further day.
+    """
+    lake, source = Lake(config.lake_dir), open_source(config.source, config)
+    last = lake.last_day()
+    if last is None:
+        return _first_night(config, source)
+    if not finished(config, last):
+        return last
+    following = source.next_day(max([last, *lake.quarantined()]))
+    if following is None and ahead:
+        return last
+    if following is None:
+        raise SourceError(
+            f"source {source.name}: no day after {last} yet; --night runs a published one again"
+        )
+    return following
+
+
+def _first_night(config: Settings, source: Source) -> date:
+    day = source.first_day()
+    for _ in range(config.history_days - 1):
+        following = source.next_day(day)
+        if following is None:
+            break
+        day = following
+    return day
+
+
+def days_to_take(config: Settings, night: date) -> list[date]:
+    """The source's days that a night has to stage: its own, and what it missed since the last one.
+
+    A quarantined day is taken again only when it is asked for by name.
+    """
+    lake, source = Lake(config.lake_dir), open_source(config.source, config)
+    last, quarantined = lake.last_day(), set(lake.quarantined())
+    if last is not None and night <= last:
+        return [night]
+    days = [] if last is not None else [source.first_day()]
+    while (following := source.next_day(days[-1] if days else last or night)) and following <= night:
+        days.append(following)
+    if night not in days:
+        days.append(night)  # read() says in the source's own words that it is not there
+    days = [day for day in days if day <= night and (day == night or day not in quarantined)]
+    return days if last is not None else days[-config.history_days :]
+
+
+def ingest(config: Settings, night: date) -> dict[str, Any]:
+    """Stage a night's days: the configured source's rows and the feedback events, counted by source.
+
+    A published day is left alone, so ingesting twice changes nothing.
+    """
+    lake = Lake(config.lake_dir)
+    if lake.entry(night) is not None:
+        return {"night": night, "already_published": True, "days": [], "rows": 0, "counts": {}}
+    totals: dict[str, dict[str, int]] = {}
+    rows = 0
+    days = days_to_take(config, night)
+    sources = [open_source(name, config) for name in (config.source, "events")]
+    for day in days:
+        batches = {source.name: source.read(day) for source in sources}
+        merged = _merge(day, batches)
+        lake.stage(merged)
+        rows += merged.tables["interactions"].num_rows
+        for name, batch in batches.items():
+            for reason, count in batch.counts.items():
+                totals.setdefault(name, {}).setdefault(reason, 0)
+                totals[name][reason] += count
+    return {"night": night, "already_published": False, "days": days, "rows": rows, "counts": totals}
+
+
+def _merge(day: date, batches: dict[str, DayBatch]) -> DayBatch:
+    names = {name for batch in batches.values() for name in batch.tables}
+    tables = {
+        name: pa.concat_tables([b.tables[name] for b in batches.values() if name in b.tables])
+        for name in sorted(names)
+    }
+    counts = {f"{s}.{reason}": n for s, batch in batches.items() for reason, n in batch.counts.items()}
+    return DayBatch(day=day, tables=tables, counts=counts)
+
+
+def publish(config: Settings, night: date) -> dict[str, Any]:
+    """Publish every audited staged day up to the night, oldest first.
+
+    Raises:
+        LakeError: the night is neither staged nor published, or was not audited.
+    """
+    lake = Lake(config.lake_dir)
+    published = [day for day in lake.staged_days() if day <= night]
+    for day in published:
+        lake.publish(day)
+    entry = lake.entry(night)
+    if entry is None:
+        raise LakeError(f"night {night}: nothing staged to publish; run `nightshift ingest --night {night}`")
+    return {
+        "night": night,
+        "published": published,
+        "rows": {name: table["rows"] for name, table in entry["tables"].items()},
+        "lake_days": len(lake.days()),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m nightshift.intake", description=__doc__)
+    parser.add_argument("step", choices=("plan", "ingest", "publish"))
+    parser.add_argument("--night", type=date.fromisoformat, help="data date; default: computed from the data")
+    parser.add_argument("--ahead", action="store_true", help="plan: with nothing new, the newest day again")
+    given = parser.parse_args(arguments)
+    config = settings()
+    night = given.night or next_night(config, ahead=given.ahead)
+    if given.step == "plan":
+        emit(config, night, "plan", {"night": night})
+    elif given.step == "ingest":
+        emit(config, night, "ingest", ingest(config, night))
+    else:
+        emit(config, night, "publish", publish(config, night))
+
+
+if __name__ == "__main__":
+    run_command(main)

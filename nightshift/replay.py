@@ -1,0 +1,167 @@
+"""Past nights, one after another, without Airflow; each Production model judged by the next day.
+
+Protocol: night D takes in day D, trains on the days before it, examines candidate and champion on day D, and
+seats a winner. The model that is then Production is scored on day D+1, which nothing has seen yet: the items
+that each user met for the first time that day, ranked over the full catalogue. A replay has its own state
+folder and its own MLflow, so it touches nobody's registry; run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nightshift.commands import read_step
+from nightshift.errors import SourceError
+from nightshift.intake import finished
+from nightshift.lake import write_json
+from nightshift.night import commands, data_commands, families, run_step
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import Settings
+from nightshift.sources import Source, open_source
+from nightshift.stack import Stack
+
+
+def replay_settings(
+    base: Settings, source: str, data: Path | None, home: Path | None, history: int
+) -> Settings:
+    """`base` with its own state folder, its own MLflow on a free port, and the source to replay."""
+    with socket.socket() as probe:
+        probe.bind((base.host, 0))
+        port = probe.getsockname()[1]
+    changed = {
+        "source": source,
+        "source_path": data,
+        "home": home or base.home / "replay" / source,
+        "history_days": history,
+        "mlflow_port": port,
+        "mlflow_url": None,
+    }
+    return Settings.model_validate({**base.model_dump(), **changed})
+
+
+def run(config: Settings, start: date, end: date, console: Console, png: Path | None) -> list[dict[str, Any]]:
+    """Replay the source's days from `start` to `end`; print the table, write the plot, return the rows.
+
+    Raises:
+        SourceError: the source has no day in the range, or none after it to judge the last model by.
+    """
+    nights = source_days(open_source(config.source, config), start, end)
+    stack = Stack(config, only=("mlflow",))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("starting MLflow", total=len(nights) - 1)
+            stack.up(lambda line: progress.update(task, description=line))
+            chosen = families(config)
+            for night, following in itertools.pairwise(nights):
+                progress.update(task, description=f"night {night}")
+                if not finished(config, night):
+                    for command in commands(night, chosen, smoke=False):
+                        run_step(config, command)
+                if read_step(config, night, "next-day-recommender") is None:
+                    for command in data_commands(following):
+                        run_step(config, command)
+                    run_step(config, ["training.next_day", RECOMMENDER.name, "--night", night.isoformat()])
+                progress.advance(task)
+    finally:
+        stack.down(lambda _: None)
+    rows = [_row(config, night) for night in nights[:-1]]
+    show(rows, console)
+    target = png or config.home / "replay.png"
+    plot(rows, target, title=f"{config.source}: each night's Production model on the next day")
+    write_json(target.with_suffix(".json"), rows)
+    console.print(f"plot: {target}\nrows: {target.with_suffix('.json')}")
+    return rows
+
+
+def source_days(source: Source, start: date, end: date) -> list[date]:
+    """The source's days in start..end and one more, on which the last model is judged."""
+    days: list[date] = []
+    day = source.next_day(start - timedelta(days=1))
+    while day is not None and day <= end:
+        days.append(day)
+        day = source.next_day(day)
+    if not days or day is None:
+        raise SourceError(f"source {source.name}: no day in {start}…{end} with a day after it to judge by")
+    return [*days, day]
+
+
+def _row(config: Settings, night: date) -> dict[str, Any]:
+    gate = read_step(config, night, f"gate-{RECOMMENDER.name}") or {}
+    scored = read_step(config, night, "next-day-recommender") or {}
+    return {
+        "night": night.isoformat(),
+        "decision": gate.get("decision"),
+        "reasons": gate.get("reasons"),
+        **scored,
+    }
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """The replay as a table."""
+    table = Table(title="Each night's Production model, judged by the next day", title_justify="left")
+    for name in (
+        "night",
+        "verdict",
+        "Production",
+        "judged on",
+        "users",
+        "NDCG@10",
+        "popularity",
+        "HR@10",
+        "popularity ",
+    ):
+        table.add_column(name, justify="left" if name in ("night", "verdict", "judged on") else "right")
+    for row in rows:
+        table.add_row(
+            row["night"], str(row["decision"]), f"v{row['version']}", row["scored_day"], f"{row['users']:,}",
+            _interval(row, "ndcg_at_10"), f"{row['popularity_ndcg_at_10']:.3f}",
+            _interval(row, "hr_at_10"), f"{row['popularity_hr_at_10']:.3f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    low, high = row[f"{metric}_interval"]
+    return f"{row[metric]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def plot(rows: list[dict[str, Any]], target: Path, *, title: str) -> None:
+    """HR@10 and NDCG@10 by judged day with 95 % intervals, beside popularity; promotions are marked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    days = [row["scored_day"][5:] for row in rows]
+    for axis, metric, label in zip(axes, ("ndcg_at_10", "hr_at_10"), ("NDCG@10", "HR@10"), strict=True):
+        values = [row[metric] for row in rows]
+        low = [row[metric] - row[f"{metric}_interval"][0] for row in rows]
+        high = [row[f"{metric}_interval"][1] - row[metric] for row in rows]
+        axis.errorbar(
+            days, values, yerr=[low, high], fmt="o-", capsize=3, label="Production", color="#1f4e79"
+        )
+        axis.plot(
+            days, [row[f"popularity_{metric}"] for row in rows], "s--", label="popularity", color="#999999"
+        )
+        for position, row in enumerate(rows):
+            if row["decision"] == "promote":
+                axis.annotate(f"v{row['version']}", (position, values[position]), textcoords="offset points",
+                              xytext=(0, 12), ha="center", fontsize=8, color="#1f4e79")  # fmt: skip
+        axis.set(title=label, xlabel="judged on", ylim=(0, None))
+        axis.tick_params(axis="x", rotation=45)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    figure.suptitle(title)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=130)
+    plt.close(figure)

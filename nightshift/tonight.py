@@ -1,0 +1,208 @@
+"""`make run`: start the stack, let Airflow run a night, show it task by task, tell what happened."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from nightshift.commands import plain, read_step
+from nightshift.errors import StackError
+from nightshift.intake import next_night
+from nightshift.lake import Lake, write_json
+from nightshift.night import run_step
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import Settings
+from nightshift.stack import Airflow, Stack
+from nightshift.summary import show
+
+DAGS = ("nightly", "watch")
+ORDER = ("plan", "ingest", "audit", "publish", "features", "families", "train", "gate_recommender", "report")
+CUSTOMERS = 200  # simulated customers who visit the service after a night of the market
+MARKS = {
+    "success": "[green]✓",
+    "failed": "[red]✗",
+    "upstream_failed": "[red]–",
+    "skipped": "[dim]–",
+    "up_for_retry": "[yellow]↻",
+    "running": "[cyan]●",
+}
+
+
+def run(config: Settings, console: Console, *, smoke: bool, customers: int = CUSTOMERS) -> dict[str, Any]:
+    """Start what is not running, run the next night through Airflow, show and keep its summary.
+
+    Raises:
+        StackError: the stack did not come up, or a task of the night failed (with its reason).
+    """
+    began = time.monotonic()
+    with console.status("starting the stack") as status:
+        Stack(config).up(lambda line: status.update(line))
+        status.update("waiting for Airflow to read the DAGs")
+        airflow = Airflow(config)
+        airflow.prepare(DAGS)
+    console.print(f"[green]✓[/] stack is up [dim]({time.monotonic() - began:.0f} s)")
+    night = next_night(config)
+    run_id = airflow.trigger("nightly", {"night": night.isoformat(), "smoke": smoke})
+    console.print(f"[bold]Night {night}[/]  [dim]{config.airflow_uri}/dags/nightly/runs/{run_id}")
+    follow(airflow, run_id, console)
+    summary = {**(read_step(config, night, "report") or {}), **after(config, console, customers)}
+    summary["seconds"] = round(time.monotonic() - began, 1)
+    summary["memory_mb"] = {name: round(used) for name, used in Stack(config).memory_mb().items()}
+    write_json(config.home / "last_night.json", plain(summary))
+    show(config, summary, console)
+    return summary
+
+
+def follow(airflow: Airflow, run_id: str, console: Console) -> None:
+    """Show the run's tasks until it ends. Raises StackError naming the failed task and its reason."""
+    seen: dict[str, str] = {}
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        while True:
+            state = airflow.state("nightly", run_id)
+            tasks = sorted(airflow.tasks("nightly", run_id), key=_position)
+            if console.is_terminal:
+                live.update(_board(tasks))
+            else:
+                _print_changes(tasks, seen, console)
+            if state in ("success", "failed"):
+                break
+            time.sleep(0.5)
+    if state == "failed":
+        raise StackError(_why_failed(airflow, run_id, tasks))
+
+
+def _position(task: dict[str, Any]) -> tuple[int, int]:
+    name = task["task_id"]
+    return (ORDER.index(name) if name in ORDER else len(ORDER) - 2, task["map_index"])
+
+
+def _label(task: dict[str, Any]) -> str:
+    mapped = task.get("rendered_map_index") or (task["map_index"] if task["map_index"] >= 0 else "")
+    return f"{task['task_id']} {mapped}".strip()
+
+
+def _board(tasks: list[dict[str, Any]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for task in tasks:
+        mark: Any = Text.from_markup(MARKS.get(task["state"], "[dim]·"))
+        if task["state"] == "running":
+            mark = Spinner("dots", style="cyan")
+        tries = f"try {task['try_number']}" if (task["try_number"] or 0) > 1 else ""
+        table.add_row(mark, _label(task), Text(_seconds(task), style="dim"), Text(tries, style="yellow"))
+    return table
+
+
+def _seconds(task: dict[str, Any]) -> str:
+    if task["duration"]:
+        return f"{task['duration']:.1f} s"
+    if task["start_date"]:
+        started = datetime.fromisoformat(task["start_date"])
+        return f"{(datetime.now(UTC) - started).total_seconds():.0f} s"
+    return ""
+
+
+def _print_changes(tasks: list[dict[str, Any]], seen: dict[str, str], console: Console) -> None:
+    for task in tasks:
+        label, state = _label(task), task["state"]
+        if state and seen.get(label) != state and state not in ("scheduled", "queued"):
+            console.print(
+                f"  {MARKS.get(state, '·')}[/] {label} {state} [dim]{_seconds(task)}", highlight=False
+            )
+            seen[label] = state
+
+
+def _why_failed(airflow: Airflow, run_id: str, tasks: list[dict[str, Any]]) -> str:
+    failed = next((task for task in tasks if task["state"] == "failed"), None)
+    if failed is None:
+        return f"the night failed, but no task did; see run {run_id} in Airflow"
+    log = airflow.log("nightly", run_id, failed["task_id"], failed["try_number"], failed["map_index"])
+    lines = [
+        line.strip() for line in log.splitlines() if "Error" in line and "Bash command failed" not in line
+    ]
+    reason = lines[-1] if lines else "its log says no reason"
+    return f"task {_label(failed)} failed: {reason}"
+
+
+# --- after the night ---------------------------------------------------------------------------------------
+
+
+def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
+    """What a night looks like from outside: the model now served, one real answer, and the visitors."""
+    with httpx.Client(base_url=config.serving_uri, timeout=30) as service:
+        served = wait_until_served(config, service)
+        if served is None:
+            return {"served": None, "recommendation": None, "visits": None}
+        answer = service.post("/recommend", json={"user_id": busiest_user(config), "k": 5}).json()
+    visits = None
+    if config.source == "market" and customers:
+        with console.status(f"{customers} simulated customers visit the service"):
+            visits = run_step(config, ["nightshift.visits", "--customers", str(customers)])
+    return {"served": served, "recommendation": answer, "visits": visits}
+
+
+def wait_until_served(config: Settings, service: httpx.Client, seconds: float = 60) -> dict[str, Any] | None:
+    """The service's own word on its model, once it is the registry's champion; None with no champion.
+
+    Raises:
+        StackError: the service did not take the champion in time.
+    """
+    from nightshift.registry import Registry
+
+    champion = Registry(config).champion(RECOMMENDER)
+    if champion is None:
+        return None
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = service.get("/model")
+        model: dict[str, Any] = answer.json() if answer.is_success else {}
+        if str(model.get("version")) == str(champion.number):
+            return model
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"version {champion.number} is Production, but the service still answers "
+                f"{answer.status_code} {answer.text[:200]}; see {config.logs_dir / 'serving.log'}"
+            )
+        time.sleep(0.5)
+
+
+def busiest_user(config: Settings) -> str:
+    """The user with most interactions on the newest day (ties: the first by id)."""
+    lake = Lake(config.lake_dir)
+    last = lake.last_day()
+    assert last is not None, "a night has just been published"
+    counts = pc.value_counts(lake.read("interactions", last, last)["user_id"]).to_pylist()
+    return str(min(counts, key=lambda c: (-c["counts"], c["values"]))["values"])
+
+
+def keep_serving(config: Settings, console: Console) -> None:
+    """Wait until Ctrl-C, then stop everything. Says so if a process dies meanwhile."""
+    console.print("[dim]Serving until Ctrl-C. `make run` in another shell runs the next night.")
+    stack = Stack(config)
+    expected = set(stack.running())
+    try:
+        while True:
+            time.sleep(2)
+            now = set(stack.running())
+            if not now:
+                console.print("the stack was stopped")
+                return
+            for name in expected - now:
+                console.print(f"[red]{name} has died; see {config.logs_dir / name}.log")
+            expected = now
+    except KeyboardInterrupt:
+        console.print()
+
+
+def stop(config: Settings, console: Console) -> None:
+    with console.status("stopping") as status:
+        Stack(config).down(lambda line: status.update(line))
+    console.print("[green]✓[/] everything is stopped; state is kept in " + str(config.home))

@@ -1,0 +1,110 @@
+"""What every DAG of ours must be, read from the DAGs as Airflow reads them."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightshift.settings import PROJECT
+from training.families import FAMILIES
+
+NAMES = ("nightly", "watch")
+
+
+@pytest.fixture(scope="module")
+def dags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+        patch.syspath_prepend(str(PROJECT / "dags"))
+        return {name: importlib.import_module(name).plan.dag for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_dag_has_an_owner_tags_docs_retries_and_one_run_at_a_time(
+    dags: dict[str, Any], name: str
+) -> None:
+    dag = dags[name]
+    assert dag.max_active_runs == 1 and dag.catchup is False
+    assert "nightshift" in dag.tags and dag.doc_md and dag.description
+    for task in dag.tasks:
+        assert task.owner == "data-science"
+        assert task.retries >= 1 and task.retry_exponential_backoff
+        assert task.execution_timeout is not None
+
+
+def test_every_family_of_the_form_exists_and_trains_in_the_gpu_pool(dags: dict[str, Any]) -> None:
+    nightly = dags["nightly"]
+    assert nightly.params["families"] == list(FAMILIES)
+    assert nightly.get_task("train").pool == "gpu"
+    seats = {family.seat for family in FAMILIES.values()}
+    assert {f"gate_{seat}" for seat in seats} <= set(nightly.task_ids)
+
+
+def test_the_night_follows_write_audit_publish(dags: dict[str, Any]) -> None:
+    chain = ["plan", "ingest", "audit", "publish", "features", "train", "gate_recommender", "report"]
+    nightly = dags["nightly"]
+    for before, after in itertools.pairwise(chain):
+        assert after in nightly.get_task(before).downstream_task_ids
+
+
+def test_a_retrain_request_wakes_the_nightly_dag(dags: dict[str, Any]) -> None:
+    (asset,) = dags["watch"].get_task("request_retrain").outlets
+    condition = dags["nightly"].timetable.asset_condition
+    assert asset.name in {wanted.name for _, wanted in condition.iter_assets()}
+
+
+@pytest.mark.parametrize("values", [{"night": "yesterday"}, {"families": ["astrology"]}, {"families": []}])
+def test_the_form_refuses_what_cannot_be_run(dags: dict[str, Any], values: dict[str, Any]) -> None:
+    from airflow.sdk.definitions.param import ParamsDict
+    from airflow.sdk.exceptions import ParamValidationError
+
+    known = dags["nightly"].params
+    with pytest.raises(ParamValidationError):
+        ParamsDict({name: known.get_param(name) for name in known}).update(values)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "steps"])
+def test_a_dag_file_is_short(name: str) -> None:
+    assert len((PROJECT / "dags" / f"{name}.py").read_text().splitlines()) < 90
+
+
+def test_reading_the_dags_loads_no_heavy_library() -> None:
+    # 4.5 s a parse were measured with torch and mlflow, and every task parses its file again.
+    heavy = [
+        "torch",
+        "mlflow",
+        "feast",
+        "great_expectations",
+        "evidently",
+        "shap",
+        "pandas",
+        "pyarrow",
+        "bentoml",
+    ]
+    script = f"import nightly, watch, sys; print([m for m in {heavy} if m in sys.modules])"
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": "/tmp/nightshift-dag-policy",
+        "PYTHONPATH": str(PROJECT / "dags"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_there_is_no_other_dag_file() -> None:
+    assert {path.stem for path in Path(PROJECT / "dags").glob("*.py")} == {*NAMES, "steps"}

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nightshift import intake
+from nightshift.commands import emit
+from nightshift.contracts import INTERACTIONS, ITEMS
+from nightshift.errors import LakeError, SourceError
+from nightshift.eventlog import EventLog
+from nightshift.lake import Lake
+from nightshift.settings import Settings
+
+FIRST = date(2026, 9, 1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Settings:
+    """Files of six days, a gap (no trade) on the fourth."""
+    for number in (0, 1, 2, 4, 5, 6):
+        write_day(tmp_path / "in", FIRST + timedelta(days=number))
+    values = {"home": tmp_path / "var", "source": "files", "source_path": tmp_path / "in", "history_days": 3}
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
+
+
+def write_day(root: Path, day: date) -> None:
+    folder = root / day.isoformat()
+    folder.mkdir(parents=True)
+    at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    rows = [{**row, "event_id": f"{day}-{n}", "at": at} for n, row in enumerate(INTERACTIONS.sample)]
+    with (folder / "interactions.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, INTERACTIONS.schema.names)
+        writer.writeheader()
+        writer.writerows({**row, "at": at.isoformat()} for row in rows)
+    import pyarrow.parquet as pq
+
+    pq.write_table(ITEMS.table([dict(row) for row in ITEMS.sample]), folder / "items.parquet")
+
+
+def take(config: Settings, night: date) -> None:
+    """ingest, pass the audit, publish."""
+    lake = Lake(config.lake_dir)
+    intake.ingest(config, night)
+    for day in lake.staged_days():
+        lake.record_audit(day, {"passed": True})
+    intake.publish(config, night)
+
+
+def finish(config: Settings, night: date) -> None:
+    emit(config, night, "report", {"night": night})
+
+
+def test_the_first_night_ends_the_history_that_it_takes_in(config: Settings) -> None:
+    assert intake.next_night(config) == FIRST + timedelta(days=2)
+    take(config, FIRST + timedelta(days=2))
+    assert Lake(config.lake_dir).days() == [FIRST + timedelta(days=n) for n in range(3)]
+
+
+def test_a_night_that_did_not_end_is_run_again(config: Settings) -> None:
+    night = intake.next_night(config)
+    take(config, night)
+    assert intake.next_night(config) == night
+    finish(config, night)
+    assert intake.next_night(config) == FIRST + timedelta(days=4), "the day without trade is passed over"
+
+
+def test_a_source_without_a_new_day_says_so(config: Settings) -> None:
+    last = FIRST + timedelta(days=6)
+    take(config, last)
+    finish(config, last)
+    with pytest.raises(SourceError, match="no day after 2026-09-07"):
+        intake.next_night(config)
+    assert intake.next_night(config, ahead=True) == last, "the watch looks at the newest day again"
+
+
+def test_a_night_takes_in_the_days_that_were_missed(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    assert intake.days_to_take(config, FIRST + timedelta(days=6)) == [
+        FIRST + timedelta(days=n) for n in (4, 5, 6)
+    ]
+
+
+def test_a_quarantined_day_is_passed_over_until_it_is_asked_for(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    finish(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    assert intake.next_night(config) == following
+    assert intake.days_to_take(config, following) == [following]
+    take(config, following)
+    assert intake.days_to_take(config, bad) == [bad]
+
+
+def test_ingesting_a_published_day_changes_nothing(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    take(config, night)
+    before = Lake(config.lake_dir).digest(FIRST, night)
+    assert intake.ingest(config, night)["already_published"]
+    assert intake.publish(config, night)["published"] == []
+    assert Lake(config.lake_dir).staged_days() == []
+    assert Lake(config.lake_dir).digest(FIRST, night) == before
+
+
+def test_feedback_joins_the_night_and_is_counted_by_source(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    event = {**INTERACTIONS.sample[0], "event_id": "from-the-service",
+             "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}  # fmt: skip
+    EventLog(config.eventlog_uri).append([event])
+    result = intake.ingest(config, night)
+    assert result["counts"]["events"]["kept"] == 1 and result["counts"]["files"]["kept"] == 9
+    staged = Lake(config.lake_dir).staged(night).tables["interactions"]["event_id"].to_pylist()
+    assert "from-the-service" in staged
+
+
+def test_feedback_that_comes_after_its_day_was_published_joins_the_next_night(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    late = {**INTERACTIONS.sample[0], "event_id": "late", "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}
+    EventLog(config.eventlog_uri).append([late])
+    intake.ingest(config, FIRST + timedelta(days=2))
+    take(config, FIRST + timedelta(days=4))
+    day = FIRST + timedelta(days=4)
+    assert "late" in Lake(config.lake_dir).read("interactions", day, day)["event_id"].to_pylist()
+
+
+def test_a_night_that_the_source_does_not_have_is_named(config: Settings) -> None:
+    with pytest.raises(SourceError, match="2026-09-04"):
+        intake.ingest(config, FIRST + timedelta(days=3))
+
+
+def test_publishing_what_was_never_ingested_is_refused(config: Settings) -> None:
+    with pytest.raises(LakeError, match="nothing staged"):
+        intake.publish(config, FIRST)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightshift.contracts import CONTRACTS, INTERACTIONS
+from nightshift.errors import ContractError, LakeError
+from nightshift.lake import Lake, training_window, write_json
+from nightshift.sources import DayBatch
+
+DAY = date(2026, 9, 1)
+
+
+def sample(day: date = DAY, **changes: object) -> DayBatch:
+    tables = {c.name: c.table([dict(row) for row in c.sample]) for c in CONTRACTS.values()}
+    if changes:
+        tables["interactions"] = INTERACTIONS.table([{**row, **changes} for row in INTERACTIONS.sample])
+    return DayBatch(day=day, tables=tables, counts={"read": 3, "kept": 3})
+
+
+def publish(lake: Lake, batch: DayBatch) -> None:
+    lake.stage(batch)
+    lake.record_audit(batch.day, {"passed": True})
+    lake.publish(batch.day)
+
+
+def snapshot(lake: Lake) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(lake.root.rglob("*")) if p.is_file()}
+
+
+def test_a_staged_day_is_seen_by_nobody_until_it_is_published(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.stage(sample())
+    assert lake.days() == [] and lake.read("interactions", DAY, DAY).num_rows == 0
+    lake.record_audit(DAY, {"passed": True})
+    lake.publish(DAY)
+    assert lake.days() == [DAY] and lake.staged_days() == []
+    assert lake.read("interactions", DAY, DAY)["event_id"].to_pylist() == ["e1", "e2", "e3"]
+
+
+def test_a_day_that_was_not_audited_is_not_published(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.stage(sample())
+    with pytest.raises(LakeError, match="not passed an audit"):
+        lake.publish(DAY)
+    assert lake.days() == []
+
+
+def test_an_audit_counts_only_for_the_content_it_saw(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    folder = lake.stage(sample())
+    lake.record_audit(DAY, {"passed": True})
+    audit = (folder / "audit.json").read_bytes()
+    lake.stage(sample(user_id="someone else"))
+    (folder / "audit.json").write_bytes(audit)
+    with pytest.raises(LakeError, match="not passed an audit"):
+        lake.publish(DAY)
+
+
+def test_publishing_the_same_day_twice_changes_nothing(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, sample())
+    before = snapshot(lake)
+    publish(lake, sample())
+    assert snapshot(lake) == before
+
+
+def test_a_published_day_never_changes(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, sample())
+    digest = lake.digest(DAY, DAY)
+    with pytest.raises(LakeError, match="published already"):
+        publish(lake, sample(user_id="someone else"))
+    assert lake.digest(DAY, DAY) == digest
+    assert "someone else" not in lake.read("interactions", DAY, DAY)["user_id"].to_pylist()
+
+
+def test_a_kill_before_the_manifest_is_replaced_leaves_the_lake_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, sample())
+    lake.stage(sample(DAY + timedelta(days=1)))
+    lake.record_audit(DAY + timedelta(days=1), {"passed": True})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nightshift.lake.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lake.publish(DAY + timedelta(days=1))
+    assert Lake(tmp_path).days() == [DAY]
+    lake.publish(DAY + timedelta(days=1))
+    assert Lake(tmp_path).days() == [DAY, DAY + timedelta(days=1)]
+
+
+def test_a_quarantined_day_is_kept_with_its_report_and_leaves_the_lake_unchanged(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.stage(sample())
+    folder = lake.quarantine(DAY, {"why": "too strange"})
+    assert json.loads((folder / "report.json").read_text()) == {"why": "too strange"}
+    assert (folder / "interactions.parquet").exists()
+    assert lake.days() == [] and lake.staged_days() == [] and lake.quarantined() == [DAY]
+    publish(lake, sample())
+    assert lake.quarantined() == [], "a mended and published day is not in quarantine any more"
+
+
+def test_a_half_written_staged_file_is_named(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    folder = lake.stage(sample())
+    path = folder / "interactions.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LakeError, match=r"day 2026-09-01: staged file .* ingest again"):
+        lake.staged(DAY)
+
+
+def test_a_missing_column_is_named_with_what_was_found(tmp_path: Path) -> None:
+    batch = sample()
+    batch.tables["interactions"] = batch.tables["interactions"].drop_columns(["user_id"])
+    with pytest.raises(ContractError, match=r"interactions: column 'user_id' is missing \(found: event_id"):
+        Lake(tmp_path).stage(batch)
+
+
+def test_text_where_numbers_belong_is_named_with_row_and_value(tmp_path: Path) -> None:
+    batch = sample()
+    table = batch.tables["interactions"]
+    values = pa.array(["1.0", "2.5", "many"])
+    batch.tables["interactions"] = table.set_column(table.schema.get_field_index("value"), "value", values)
+    with pytest.raises(ContractError, match="interactions row 2: column 'value': 'many'"):
+        Lake(tmp_path).stage(batch)
+
+
+def test_the_latest_row_of_an_item_is_the_one_known_on_that_day(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, sample())
+    later = sample(DAY + timedelta(days=1))
+    items = CONTRACTS["items"]
+    later.tables["items"] = items.table([{**items.sample[0], "price": 99.0}])
+    publish(lake, later)
+    prices = {r["item_id"]: r["price"] for r in lake.latest("items", DAY + timedelta(days=1)).to_pylist()}
+    assert prices == {"i1": 99.0, "i2": 7.5}
+    assert {r["price"] for r in lake.latest("items", DAY).to_pylist()} == {12900.0, 7.5}
+
+
+def test_a_manifest_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"version": 9, "days": {}})
+    with pytest.raises(LakeError, match="unknown version 9"):
+        Lake(tmp_path).days()
+
+
+@given(gaps=st.lists(st.integers(1, 4), min_size=2, max_size=12), exam_days=st.integers(1, 3))
+def test_the_exam_never_overlaps_the_training_window(gaps: list[int], exam_days: int) -> None:
+    days = [DAY]
+    for gap in gaps:
+        days.append(days[-1] + timedelta(days=gap))
+
+    class Published(Lake):
+        def days(self) -> list[date]:
+            return days
+
+    lake = Published(Path("unused"))
+    if len(days) <= exam_days:
+        with pytest.raises(LakeError, match="nothing to train on"):
+            training_window(lake, days[-1], exam_days, 90)
+        return
+    first, last, exam_start = training_window(lake, days[-1], exam_days, 90)
+    assert first <= last < exam_start <= days[-1]
+    assert len([d for d in days if d >= exam_start]) == exam_days
+    assert not [d for d in days if last < d < exam_start], "no published day falls between"

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from nightshift.settings import Settings
+
+
+def make(**values: object) -> Settings:
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
+
+
+def test_every_setting_comes_from_an_environment_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHIFT_MLFLOW_PORT", "5999")
+    config = make()
+    assert config.lake_dir == tmp_path / "lake"
+    assert config.mlflow_uri == "http://127.0.0.1:5999"
+
+
+def test_what_is_exported_to_a_child_process_gives_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = make(
+        home=tmp_path, source="online_retail", source_path=tmp_path, market_users=50, eventlog_url="sqlite://"
+    )
+    for name, value in config.exportable().items():
+        monkeypatch.setenv(f"NIGHTSHIFT_{name.upper()}", value)
+    assert make() == config
+
+
+def test_a_made_secret_is_kept_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    config = make(home=tmp_path)
+    first = config.secret("airflow_jwt_secret")
+    assert len(first) >= 32
+    assert config.secret("airflow_jwt_secret") == first != config.secret("airflow_password")
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_printing_the_settings_hides_secrets(tmp_path: Path) -> None:
+    config = make(
+        home=tmp_path, airflow_password="open-sesame", eventlog_url="postgresql://u:open-sesame@h/d"
+    )
+    assert "open-sesame" not in f"{config!r} {config.model_dump(mode='json')}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("mlflow_port", 0), ("market_users", 1), ("source", "rumours"), ("exam_days", 0)]
+)
+def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        make(**{field: value})

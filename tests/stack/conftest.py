@@ -1,0 +1,65 @@
+"""The whole embedded stack on free ports, over a small market: what `make run` starts, only smaller."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from nightshift.settings import PROJECT, Settings
+from nightshift.stack import Airflow, Stack
+from nightshift.tonight import DAGS
+from tests.conftest import free_port
+
+START, HISTORY = date(2026, 9, 1), 10
+FIRST_NIGHT = START + timedelta(days=HISTORY - 1)
+DRIFT_DAY = FIRST_NIGHT + timedelta(days=4)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of a small market with its drift planted a few nights in."""
+    values = {
+        "home": tmp_path_factory.mktemp("stack") / "var",
+        "market_users": 300,
+        "market_items": 150,
+        "market_start": START,
+        "market_drift_day": DRIFT_DAY,
+        "history_days": HISTORY,
+        "mlflow_port": free_port(),
+        "airflow_port": free_port(),
+        "serving_port": free_port(),
+    }
+    config = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
+    yield config
+    Stack(config).down(lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def first_night(small: Settings) -> subprocess.CompletedProcess[str]:
+    """The README's first command, without a person: `make run ONCE=1`."""
+    command = ["make", "run", "ONCE=1", "SMOKE=1", f"PYTHON={base_python()}"]
+    ours = {f"NIGHTSHIFT_{name.upper()}": value for name, value in small.exportable().items()}
+    environment = {**os.environ, **ours}
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def stack(small: Settings, first_night: subprocess.CompletedProcess[str]) -> Iterator[Airflow]:
+    """The stack, up again over the state that the first night left."""
+    assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
+    Stack(small).up(lambda _: None)
+    airflow = Airflow(small)
+    airflow.prepare(DAGS)
+    yield airflow
+    Stack(small).down(lambda _: None)
+
+
+def base_python() -> Path:
+    """The Python that made this environment: what `make` uses to look whether it is complete."""
+    return Path(sys.base_prefix) / "bin" / "python3.11"

@@ -1,0 +1,186 @@
+"""Nights on the real stack: Airflow, MLflow and BentoML as processes, driven as a person would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from nightshift.commands import read_step
+from nightshift.eventlog import EventLog
+from nightshift.lake import Lake
+from nightshift.registry import Registry
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import Settings
+from nightshift.stack import Airflow, Stack
+from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT
+
+pytestmark = pytest.mark.stack
+
+
+def until(what: Callable[[], Any], seconds: float = 180) -> Any:
+    """The first true answer of `what`; asked twice a second."""
+    deadline = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.5)
+    return answer
+
+
+def finish(airflow: Airflow, dag: str, run: str) -> dict[str, str]:
+    """Wait for a run; task → state."""
+    until(lambda: airflow.state(dag, run) in ("success", "failed"), 300)
+    return {task["task_id"]: task["state"] for task in airflow.tasks(dag, run)}
+
+
+def trigger(airflow: Airflow, night: Any) -> str:
+    return airflow.trigger("nightly", {"night": night.isoformat(), "smoke": True})
+
+
+def test_make_run_once_runs_a_night_and_stops_everything(
+    small: Settings, first_night: subprocess.CompletedProcess[str]
+) -> None:
+    assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
+    assert "Verdict: promote" in first_night.stdout
+    assert Stack(small).running() == {}
+    told = json.loads((small.home / "last_night.json").read_text())
+    assert told["night"] == FIRST_NIGHT.isoformat()
+    assert told["gates"]["recommender"]["decision"] == "promote"
+    assert str(told["served"]["version"]) == "1"
+    assert len(told["recommendation"]["items"]) == 5 and all(
+        i["title"] for i in told["recommendation"]["items"]
+    )
+    assert told["visits"]["accepted"] > 0
+    assert told["audit"] and told["rows"]["interactions"] > 0
+
+
+def test_the_second_night_takes_the_next_day_with_its_feedback_and_has_a_champion_to_beat(
+    small: Settings, stack: Airflow
+) -> None:
+    waiting = EventLog(small.eventlog_uri).pending()
+    run = stack.trigger("nightly", {"smoke": True})  # no night given: the data say which
+    assert set(finish(stack, "nightly", run).values()) == {"success"}
+    night = FIRST_NIGHT + timedelta(days=1)
+    report = read_step(small, night, "report")
+    assert report is not None and report["counts"]["events.kept"] == waiting > 0
+    gate = report["gates"]["recommender"]
+    assert gate["champion"] == 1 and gate["champion_metrics"]
+    assert gate["decision"] in ("promote", "keep")
+
+
+def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settings, stack: Airflow) -> None:
+    night = FIRST_NIGHT + timedelta(days=2)
+    run = trigger(stack, night)
+    victim = until(lambda: training_process(night))
+    victim.kill()
+    assert set(finish(stack, "nightly", run).values()) == {"success"}
+    (train,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "train")
+    assert train["try_number"] == 2
+    runs = Registry(small).client.search_runs(
+        [e.experiment_id for e in Registry(small).client.search_experiments()],
+        filter_string=f"tags.night = '{night}'",
+    )
+    assert "RUNNING" not in {r.info.status for r in runs}
+
+
+def training_process(night: Any) -> psutil.Process | None:
+    """The training command of a night, once its MLflow run can have begun."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "training.run" in words and str(night) in words and "bash" not in words[0]:
+            return process
+    return None
+
+
+def test_a_bad_day_fails_the_run_at_the_audit_with_the_reason_and_leaves_the_lake_unchanged(
+    small: Settings, stack: Airflow
+) -> None:
+    night = FIRST_NIGHT + timedelta(days=3)
+    event = {"event_id": "bad", "user_id": "u", "item_id": "i", "kind": "teleport", "device": "mobile",
+             "channel": "home", "at": datetime.combine(night, datetime.min.time(), UTC)}  # fmt: skip
+    EventLog(small.eventlog_uri).append([event])  # past the service, which would have refused it
+    before = Lake(small.lake_dir).days()
+    run = trigger(stack, night)
+    states = finish(stack, "nightly", run)
+    assert states["audit"] == "failed" and states["publish"] == "upstream_failed"
+    (audit,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "audit")
+    assert audit["try_number"] == 1, "the same data fail the same way again: no retry"
+    assert "teleport" in stack.log("nightly", run, "audit", 1, -1)
+    assert Lake(small.lake_dir).days() == before
+    assert Lake(small.lake_dir).quarantined() == [night]
+
+
+def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
+    small: Settings, stack: Airflow
+) -> None:
+    calm = DRIFT_DAY - timedelta(days=2)  # the newest published day; the one between is in quarantine
+    assert Lake(small.lake_dir).last_day() == calm
+    (small.nights_dir / calm.isoformat() / "report.json").rename(small.home / "report.kept")
+    states = finish(stack, "watch", stack.trigger("watch", {}))
+    assert states["compare"] == "success" and states["request_retrain"] == "skipped"
+    seen = read_step(small, calm, "watch")
+    assert seen is not None and seen["drift"] is False, seen
+    (small.home / "report.kept").rename(small.nights_dir / calm.isoformat() / "report.json")
+
+    known = {run["dag_run_id"] for run in runs_of(stack)}
+    states = finish(stack, "watch", stack.trigger("watch", {}))
+    assert states["request_retrain"] == "success"
+    seen = read_step(small, DRIFT_DAY, "watch")
+    assert seen is not None and seen["drift"] is True
+    (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
+    assert begun["run_type"] == "asset_triggered"
+    assert set(finish(stack, "nightly", begun["dag_run_id"]).values()) == {"success"}
+    assert read_step(small, DRIFT_DAY, "report") is not None, "the drifted day's night was run at once"
+
+
+def runs_of(airflow: Airflow) -> list[dict[str, Any]]:
+    return list(airflow.call("GET", "/dags/nightly/dagRuns", params={"limit": 100})["dag_runs"])
+
+
+def test_a_rollback_is_live_in_the_service_within_five_seconds(small: Settings, stack: Airflow) -> None:
+    registry = Registry(small)
+    champion = registry.champion(RECOMMENDER)
+    assert champion is not None
+    other = 2 if champion.number == 1 else 1
+    registry.rollback(RECOMMENDER, to=other, by="test", reason="to see it")
+    model = f"{small.serving_uri}/model"
+    until(lambda: str(httpx.get(model).json()["version"]) == str(other), 5)
+    registry.rollback(RECOMMENDER, to=None, by="test", reason="and back")
+    until(lambda: str(httpx.get(model).json()["version"]) == str(champion.number), 5)
+
+
+def test_the_service_answers_while_mlflow_is_away(small: Settings, stack: Airflow) -> None:
+    leader = Stack(small).running()["mlflow"]
+    for process in [*leader.children(recursive=True), leader]:
+        process.kill()
+    asked = {"user_id": "nobody-knows-me", "k": 3}
+    for _ in range(20):
+        answer = httpx.post(f"{small.serving_uri}/recommend", json=asked, timeout=10)
+        assert answer.status_code == 200 and len(answer.json()["items"]) == 3
+        time.sleep(0.2)
+    assert "mlflow" not in Stack(small).running()
+    Stack(small).up(lambda _: None)  # starts what is missing, and nothing else
+    assert "mlflow" in Stack(small).running()
+
+
+def test_a_taken_port_is_named_with_what_to_do(small: Settings, stack: Airflow) -> None:
+    from nightshift.errors import StackError
+
+    elsewhere = small.model_copy(update={"home": small.home.parent / "elsewhere"})
+    with pytest.raises(StackError, match=rf"port {small.mlflow_port} .*NIGHTSHIFT_MLFLOW_PORT"):
+        Stack(elsewhere).up(lambda _: None)
+
+
+def test_stopping_leaves_no_process_behind(small: Settings, stack: Airflow) -> None:
+    family = [
+        p for leader in Stack(small).running().values() for p in [leader, *leader.children(recursive=True)]
+    ]
+    Stack(small).down(lambda _: None)
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
