@@ -39,7 +39,7 @@ with DAG(
     description="Retrain, examine, promote",
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable(os.environ.get("NIGHTSHIFT_SCHEDULE", "0 0 * * *"), timezone=TIMEZONE),
-        assets=[RETRAIN],
+        assets=[RETRAIN],  # type: ignore[list-item]  # Airflow annotates its own serialized form
     ),
     start_date=START,
     catchup=False,

@@ -11,6 +11,7 @@ nightly DAG reads the state of the data again.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -34,7 +35,7 @@ with DAG(
     compare = step("compare", "monitoring.watch")
 
     @task(outlets=[RETRAIN])
-    def request_retrain(seen: dict) -> str:
+    def request_retrain(seen: Any) -> str:
         """Emits the asset when the watch asks for a retrain; skipping emits nothing."""
         if not seen["drift"] or seen["already_requested"]:
             raise AirflowSkipException(seen["reason"])

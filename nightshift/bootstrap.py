@@ -59,34 +59,20 @@ def install(python: Path) -> None:
     if links:
         environment.setdefault("UV_FIND_LINKS", links.replace(" ", ","))
     local_torch = any(list(Path(link).glob("torch-*")) for link in links.split() if Path(link).is_dir())
-    command = [
-        python,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        python,
-        "--compile-bytecode",
-        "-r",
-        LOCK,
-    ]
-    if not local_torch and shutil.which("nvidia-smi") is None:
-        if subprocess.run([*command, "--torch-backend", "cpu"], env=environment, check=False).returncode == 0:
-            install_project(python, environment)
-            return
+    locked = ["--compile-bytecode", "-r", str(LOCK)]
+    cpu = ["--torch-backend", "cpu"]
+    if local_torch or shutil.which("nvidia-smi"):
+        uv_install(python, environment, locked)
+    elif not uv_install(python, environment, [*locked, *cpu], must=False):
         print("PyTorch's CPU index cannot be reached; taking the registry's default build.", file=sys.stderr)
-    subprocess.run(command, env=environment, check=True)
-    install_project(python, environment)
+        uv_install(python, environment, locked)
+    uv_install(python, environment, ["--no-deps", "-e", str(PROJECT)])
 
 
-def install_project(python: Path, environment: dict[str, str]) -> None:
-    subprocess.run(
-        [python, "-m", "uv", "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", PROJECT],
-        env=environment,
-        check=True,
-    )
+def uv_install(python: Path, environment: dict[str, str], arguments: list[str], *, must: bool = True) -> bool:
+    """`uv pip install`; whether it succeeded."""
+    command = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *arguments]
+    return subprocess.run(command, env=environment, check=must).returncode == 0
 
 
 if __name__ == "__main__":

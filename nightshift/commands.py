@@ -68,7 +68,7 @@ def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | No
     return result
 
 
-def run_command(command: Callable[[], None]) -> None:
+def run_command(command: Callable[[], Any]) -> None:
     """Run a command's main function: a NightshiftError becomes one line and its exit status."""
     quiet_libraries()
     try:
