@@ -12,12 +12,16 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.commands import emit, read_step, run_command
+from nightshift.contracts import CONTRACTS
 from nightshift.errors import LakeError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings, settings
 from nightshift.sources import DayBatch, Source, open_source
+
+DIMENSIONS = {name: CONTRACTS[name].key[0] for name in ("users", "items")}
 
 
 def finished(config: Settings, night: date) -> bool:
@@ -91,9 +95,11 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     rows = 0
     days = days_to_take(config, night)
     sources = [open_source(name, config) for name in (config.source, "events")]
+    known_before = _known_before(sources[0], days[0]) if not lake.days() else {}
     for day in days:
         batches = {source.name: source.read(day) for source in sources}
-        merged = _merge(day, batches)
+        merged = _merge(day, batches, known_before)
+        known_before = {}
         lake.stage(merged)
         rows += merged.tables["interactions"].num_rows
         for name, batch in batches.items():
@@ -103,12 +109,36 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     return {"night": night, "already_published": False, "days": days, "rows": rows, "counts": totals}
 
 
-def _merge(day: date, batches: dict[str, DayBatch]) -> DayBatch:
-    names = {name for batch in batches.values() for name in batch.tables}
-    tables = {
-        name: pa.concat_tables([b.tables[name] for b in batches.values() if name in b.tables])
-        for name in sorted(names)
-    }
+def _known_before(source: Source, first: date) -> dict[str, pa.Table]:
+    """Users and items as the source knew them before `first`, the lake's first day: newest row per id.
+
+    A source tells of a user or an item once, on its day; a lake that begins later must not miss the opening.
+    """
+    newest: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in DIMENSIONS}
+    day = source.first_day()
+    while day < first:
+        tables = source.read(day).tables
+        for name, rows in newest.items():
+            rows.update(
+                {row[DIMENSIONS[name]]: row for row in tables[name].to_pylist()} if name in tables else {}
+            )
+        following = source.next_day(day)
+        assert following is not None, "the source has `first`, so a day follows every day before it"
+        day = following
+    return {name: CONTRACTS[name].table(list(rows.values())) for name, rows in newest.items()}
+
+
+def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.Table]) -> DayBatch:
+    """All sources' rows of a day, and for users and items not told anew, what was known before it."""
+    tables: dict[str, pa.Table] = {}
+    for name in sorted({name for batch in batches.values() for name in batch.tables}):
+        parts = [batch.tables[name] for batch in batches.values() if name in batch.tables]
+        if name in known_before:
+            key = DIMENSIONS[name]
+            told = pa.chunked_array([chunk for part in parts for chunk in part[key].chunks], pa.string())
+            earlier = known_before[name]
+            parts.append(earlier.filter(pc.invert(pc.is_in(earlier[key], value_set=told.combine_chunks()))))
+        tables[name] = pa.concat_tables(parts)
     counts = {f"{s}.{reason}": n for s, batch in batches.items() for reason, n in batch.counts.items()}
     return DayBatch(day=day, tables=tables, counts=counts)
 

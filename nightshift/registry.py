@@ -1,8 +1,9 @@
 """The only door to MLflow's registry: submit, champion, promote, roll back, history.
 
 The alias `production` is the truth about who is champion; the tag `stage` mirrors it for readers of
-MLflow's older stages. Setting an alias is one transaction, setting two is not: so `previous` is set first
-and `production` last, and a kill between the two leaves the champion in its seat.
+MLflow's older stages. Setting an alias is one transaction, a move of the seat is not. So a move is first
+written down as started, then `previous` is set, then `production`, last the tags: a kill between any two of
+them leaves a champion in the seat, and the next move first finishes or undoes what it finds started.
 Not covered here: two promoters at once (MLflow has no compare-and-swap); the `gpu` pool and
 max_active_runs=1 keep promoters apart.
 """
@@ -14,27 +15,35 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-# One dead server must cost seconds, not the client's default of 259 s a call.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# A dead server must cost seconds, not the client's default of 259 s a call: 1.5 s when it refuses, 20 s when
+# it takes the call and never answers (two tries of 9 s).
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "9")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would break up a step's output
 
 import mlflow
 import mlflow.artifacts
 import mlflow.pyfunc
+import requests
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from nightshift.errors import NoChampionError, RegistryError
+from nightshift.errors import NoChampionError, PackageError, RegistryError
 from nightshift.seats import Seat
 from nightshift.settings import Settings
 
 PRODUCTION, PREVIOUS = "production", "previous"
+TAG_LIMIT = 5_000  # MLflow takes 8,000; the page stays readable
+REASON_LIMIT = 2_000
+MOVE_FIELDS = ("at", "action", "from", "to", "by", "reason", "exam_digest")
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Version:
     created_at: datetime
     tags: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    ready: bool = True
 
 
 class Registry:
@@ -62,26 +72,53 @@ class Registry:
 
     def champion(self, seat: Seat) -> Version | None:
         """The version that holds `production`, or None if nobody does yet."""
-        number = self._aliases(seat).get(PRODUCTION)
-        return self.get(seat, int(number)) if number is not None else None
+        number = _champion(self._model(seat))
+        return self.get(seat, number) if number is not None else None
 
     def get(self, seat: Seat, number: int) -> Version:
+        """One version. Raises RegistryError, naming those there are, if it does not exist."""
         with _reaching(self.uri):
-            found = self.client.get_model_version(seat.registered_model, str(number))
-        return Version(
-            seat=seat.name,
-            number=int(found.version),
-            run_id=found.run_id or "",
-            created_at=datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
-            tags=dict(found.tags or {}),
-            description=found.description or "",
-        )
+            try:
+                return _version(seat, self.client.get_model_version(seat.registered_model, str(number)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        known = ", ".join(str(version.number) for version in self.versions(seat)[-10:]) or "none yet"
+        raise RegistryError(f"seat {seat.name} has no version {number}; the newest are: {known}")
+
+    def versions(self, seat: Seat, **tags: str) -> list[Version]:
+        """The seat's versions that carry all of `tags`, oldest first."""
+        wanted = [f"name = '{seat.registered_model}'", *(f"tags.{k} = '{v}'" for k, v in tags.items())]
+        found: list[Version] = []
+        token: str | None = None
+        with _reaching(self.uri):
+            while True:
+                page = self.client.search_model_versions(" and ".join(wanted), page_token=token)
+                found += [_version(seat, version) for version in page]
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda version: version.number)
 
     def load(self, seat: Seat, number: int) -> Any:
-        """The packaged model of a version: an object that follows the seat's protocol."""
+        """The packaged model of a version: an object that follows the seat's protocol.
+
+        Raises:
+            RegistryError: there is no such version.
+            PackageError: its package cannot be loaded.
+        """
+        self.get(seat, number)
         with _reaching(self.uri):
-            loaded = mlflow.pyfunc.load_model(f"models:/{seat.registered_model}/{number}")
-        return loaded.unwrap_python_model()
+            try:
+                # A folder of its own: MLflow would leave a copy under /tmp for every version ever served.
+                with TemporaryDirectory(prefix="nightshift-model-") as folder:
+                    uri = f"models:/{seat.registered_model}/{number}"
+                    return mlflow.pyfunc.load_model(uri, dst_path=folder).unwrap_python_model()
+            except Exception as error:  # whatever the package's own code raises while it loads
+                if _unreachable(error):
+                    raise
+                raise PackageError(
+                    f"seat {seat.name}: version {number} cannot be loaded: {type(error).__name__}: {error}"
+                ) from error
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
         """A run's artifact, downloaded under `into`."""
@@ -96,16 +133,11 @@ class Registry:
             return dict(self.client.get_run(run_id).data.metrics)
 
     def history(self, seat: Seat) -> list[dict[str, Any]]:
-        """Every move of `production`, oldest first: at, from, to, by, reason, exam_digest."""
-        with _reaching(self.uri):
-            try:
-                model = self.client.get_registered_model(seat.registered_model)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return []
-                raise
-        moves = sorted((k, v) for k, v in (model.tags or {}).items() if k.startswith("move."))
-        return [json.loads(value) for _, value in moves]
+        """Every move of `production`, oldest first: at, action, from, to, by, reason, exam_digest."""
+        model = self._model(seat)
+        champion = _champion(model)
+        moves = [move for _, move in _moves(model) if _took_place(move, champion)]
+        return [{field: move[field] for field in MOVE_FIELDS} for move in moves]
 
     # --- write -----------------------------------------------------------------------------------------
 
@@ -117,76 +149,203 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
+            # The server checks that a `models:/m-…` source is the model that the request names by its id.
+            model_id = model_uri.removeprefix("models:/") if model_uri.startswith("models:/") else None
             created = self.client.create_model_version(
-                seat.registered_model, source=model_uri, run_id=run_id, tags={"stage": "None", **tags}
+                seat.registered_model,
+                source=model_uri,
+                run_id=run_id,
+                model_id=model_id,
+                tags={"stage": "None", **tags},
             )
         return self.get(seat, int(created.version))
 
     def annotate(
         self, seat: Seat, number: int, *, tags: dict[str, str], description: str | None = None
     ) -> None:
-        """Write tags, and a description, on a version's page."""
+        """Write tags, and a description (Markdown), on a version's page."""
         with _reaching(self.uri):
             for key, value in tags.items():
-                self.client.set_model_version_tag(seat.registered_model, str(number), key, value[:5000])
+                self.client.set_model_version_tag(
+                    seat.registered_model, str(number), key, _cut(value, TAG_LIMIT)
+                )
             if description is not None:
                 self.client.update_model_version(seat.registered_model, str(number), description=description)
+
+    def log_metrics(self, run_id: str, metrics: dict[str, float], night: date) -> None:
+        """Log figures of one night on a run, dated by the night: its curve then runs over the nights.
+
+        Logging the same figures of the same night again changes nothing.
+        """
+        at = int(datetime.combine(night, time(), UTC).timestamp() * 1000)
+        rows = [Metric(name, value, at, night.toordinal()) for name, value in metrics.items()]
+        with _reaching(self.uri):
+            self.client.log_batch(run_id, metrics=rows)
+
+    def log_text(self, run_id: str, path: str, text: str) -> None:
+        """Write a text file among a run's artifacts; replaces one of the same path."""
+        with _reaching(self.uri):
+            self.client.log_text(run_id, text, path)
 
     def promote(
         self, seat: Seat, number: int, *, by: str, reason: str, exam_digest: str = "", action: str = "promote"
     ) -> None:
-        """Seat a version: `previous` first, the record of the move, then `production`."""
-        self.get(seat, number)
-        champion = self._aliases(seat).get(PRODUCTION)
-        if champion == str(number):
+        """Give the seat to a version. Does nothing if it sits there already.
+
+        Raises:
+            RegistryError: there is no such version, it is not ready, or no reason is given.
+        """
+        if not reason.strip():
+            raise RegistryError(f"seat {seat.name}: version {number}: a move needs a reason that can be read")
+        version = self.get(seat, number)
+        if not version.ready:
+            raise RegistryError(f"seat {seat.name}: version {number} is not ready yet; try again in a while")
+        self.settle(seat)
+        model = self._model(seat)
+        champion = _champion(model)
+        if champion == number:
             return
         move = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "action": action,
-            "from": int(champion) if champion else None,
+            "from": champion,
             "to": number,
             "by": by,
-            "reason": reason,
+            "reason": _cut(reason.strip(), REASON_LIMIT),
             "exam_digest": exam_digest,
+            "previous": _alias(model, PREVIOUS),
+            "state": "started",
         }
-        key = f"move.{len(self.history(seat)):06d}"
-        with _reaching(self.uri):
-            name = seat.registered_model
-            if champion:
-                self.client.set_registered_model_alias(name, PREVIOUS, champion)
-            self.client.set_registered_model_tag(name, key, json.dumps(move, ensure_ascii=False))
-            self.client.set_registered_model_alias(name, PRODUCTION, str(number))
-            self.client.set_model_version_tag(name, str(number), "stage", "Production")
-            self.client.set_model_version_tag(name, str(number), "in_production_since", move["at"])
-            if champion:
-                self.client.set_model_version_tag(name, champion, "stage", "Archived")
+        moves = [*_moves(model), (f"move.{len(_moves(model)):06d}", move)]
+        line = succession([each for _, each in moves if _took_place(each, number)])
+        self._write_move(seat, *moves[-1])
+        self._set_alias(seat, PREVIOUS, line[-2] if len(line) > 1 else None)
+        self._set_alias(seat, PRODUCTION, number)
+        self._finish(seat, *moves[-1])
 
     def rollback(self, seat: Seat, *, to: int | None, by: str, reason: str) -> Version:
         """Give the seat back to `to`, or to the version that held it before. Returns the new champion.
 
+        The version that loses the seat is tagged `rolled_back` with the reason: the gate does not seat it
+        again. A second rollback goes one champion further back, never forward again.
+
         Raises:
             NoChampionError: there is no earlier champion to go back to.
+            RegistryError: `to` does not exist, or holds the seat already.
         """
+        self.settle(seat)
+        model = self._model(seat)
         if to is None:
-            previous = self._aliases(seat).get(PREVIOUS)
-            if previous is None:
-                raise NoChampionError(
-                    f"seat {seat.name}: no earlier champion to go back to; name one with --to"
-                )
-            to = int(previous)
+            to = _alias(model, PREVIOUS)
+        if to is None:
+            raise NoChampionError(f"seat {seat.name}: no earlier champion to go back to; name one with --to")
+        if to == _champion(model):
+            raise RegistryError(f"seat {seat.name}: version {to} holds the seat already; nothing was changed")
         self.promote(seat, to, by=by, reason=reason, action="rollback")
         return self.get(seat, to)
 
-    def _aliases(self, seat: Seat) -> dict[str, str]:
+    def settle(self, seat: Seat) -> None:
+        """Finish or undo a move that was killed half-way; without one, nothing happens."""
+        model = self._model(seat)
+        moves = _moves(model)
+        if not moves or moves[-1][1].get("state", "done") != "started":
+            return
+        key, move = moves[-1]
+        if _champion(model) == move["to"]:
+            self._finish(seat, key, move)
+            return
+        self._set_alias(seat, PREVIOUS, move["previous"])
+        self._write_move(seat, key, {**move, "state": "abandoned"})
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _finish(self, seat: Seat, key: str, move: dict[str, Any]) -> None:
+        """What follows the alias: the tags that mirror it, and the record that the move took place."""
+        self.annotate(seat, move["to"], tags={"stage": "Production", "in_production_since": move["at"]})
+        if "rolled_back" in self.get(seat, move["to"]).tags:  # somebody wants it back
+            with _reaching(self.uri):
+                self.client.delete_model_version_tag(seat.registered_model, str(move["to"]), "rolled_back")
+        if move["from"] is not None:
+            tags = {"stage": "Archived"}
+            if move["action"] == "rollback":
+                tags["rolled_back"] = f"{move['by']}: {move['reason']}"
+            self.annotate(seat, move["from"], tags=tags)
+        self._write_move(seat, key, {**move, "state": "done"})
+
+    def _write_move(self, seat: Seat, key: str, move: dict[str, Any]) -> None:
+        with _reaching(self.uri):
+            text = json.dumps(move, ensure_ascii=False)
+            self.client.set_registered_model_tag(seat.registered_model, key, text)
+
+    def _set_alias(self, seat: Seat, alias: str, number: int | None) -> None:
+        with _reaching(self.uri):
+            if number is not None:
+                self.client.set_registered_model_alias(seat.registered_model, alias, str(number))
+            else:
+                self.client.delete_registered_model_alias(seat.registered_model, alias)
+
+    def _model(self, seat: Seat) -> Any | None:
+        """The seat's registered model with its aliases (a search would leave them out); None if not there."""
         with _reaching(self.uri):
             try:
-                # get_registered_model, because search_model_versions returns no aliases.
-                model = self.client.get_registered_model(seat.registered_model)
+                return self.client.get_registered_model(seat.registered_model)
             except MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return {}
+                    return None
                 raise
-        return {alias: str(version) for alias, version in (model.aliases or {}).items()}
+
+
+def succession(moves: list[dict[str, Any]]) -> list[int]:
+    """Who sat in the seat, in the order in which a rollback gives it back: the last one is the champion.
+
+    A promotion adds to the line; a rollback cuts it back to the version it returned to. A champion that was
+    seated by hand, in MLflow itself, is known from the next move's `from`.
+    """
+    line: list[int] = []
+    for move in moves:
+        if move["from"] is not None and (not line or line[-1] != move["from"]):
+            line.append(move["from"])
+        if move["action"] == "rollback":
+            line = line[: line.index(move["to"])] if move["to"] in line else line[:-1]
+        line.append(move["to"])
+    return line
+
+
+def _moves(model: Any | None) -> list[tuple[str, dict[str, Any]]]:
+    """The records of all moves, with their tags' names, oldest first."""
+    tags = (model.tags or {}) if model is not None else {}
+    return [(key, json.loads(tags[key])) for key in sorted(tags) if key.startswith("move.")]
+
+
+def _took_place(move: dict[str, Any], champion: int | None) -> bool:
+    """Whether the alias was moved: a record still marked as started may have been killed before or after."""
+    state = move.get("state", "done")
+    return bool(state == "done" or (state == "started" and move["to"] == champion))
+
+
+def _alias(model: Any | None, alias: str) -> int | None:
+    found = (model.aliases or {}).get(alias) if model is not None else None
+    return int(found) if found is not None else None
+
+
+def _champion(model: Any | None) -> int | None:
+    return _alias(model, PRODUCTION)
+
+
+def _version(seat: Seat, found: Any) -> Version:
+    return Version(
+        seat=seat.name,
+        number=int(found.version),
+        run_id=found.run_id or "",
+        created_at=datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
+        tags=dict(found.tags or {}),
+        description=found.description or "",
+        ready=found.status in (None, "READY"),
+    )
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 @contextmanager
@@ -194,7 +353,15 @@ def _reaching(uri: str) -> Iterator[None]:
     """Turns MLflow's errors into ours, with the address and what to do."""
     try:
         yield
-    except MlflowException as error:
-        raise RegistryError(
-            f"MLflow at {uri}: {str(error)[:300]}. `nightshift status` tells whether it is up."
-        ) from error
+    except (MlflowException, requests.RequestException) as error:
+        if _unreachable(error):
+            advice = "`nightshift status` tells whether it is up"
+            raise RegistryError(f"MLflow at {uri} does not answer; {advice} ({error!s:.200})") from error
+        raise RegistryError(f"MLflow at {uri} refused: {error!s:.300}") from error
+
+
+def _unreachable(error: Exception) -> bool:
+    """Whether a call never got an answer; MLflow keeps no better sign of it than its text."""
+    return isinstance(error, requests.ConnectionError | requests.Timeout) or "Max retries exceeded" in str(
+        error
+    )

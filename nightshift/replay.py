@@ -9,6 +9,7 @@ folder and its own MLflow, so it touches nobody's registry; run again, it goes o
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 from datetime import date, timedelta
 from pathlib import Path
@@ -122,14 +123,20 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         table.add_column(name, justify="left" if name in ("night", "verdict", "judged on") else "right")
     for row in rows:
         table.add_row(
-            row["night"], str(row["decision"]), f"v{row['version']}", row["scored_day"], f"{row['users']:,}",
+            row["night"], str(row["decision"]), _seated(row), row["scored_day"], f"{row['users']:,}",
             _interval(row, "ndcg_at_10"), f"{row['popularity_ndcg_at_10']:.3f}",
             _interval(row, "hr_at_10"), f"{row['popularity_hr_at_10']:.3f}",
         )  # fmt: skip
     console.print(table)
 
 
+def _seated(row: dict[str, Any]) -> str:
+    return "nobody" if row["version"] is None else f"v{row['version']}"
+
+
 def _interval(row: dict[str, Any], metric: str) -> str:
+    if row[metric] is None:
+        return "–"
     low, high = row[f"{metric}_interval"]
     return f"{row[metric]:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -144,9 +151,12 @@ def plot(rows: list[dict[str, Any]], target: Path, *, title: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     days = [row["scored_day"][5:] for row in rows]
     for axis, metric, label in zip(axes, ("ndcg_at_10", "hr_at_10"), ("NDCG@10", "HR@10"), strict=True):
-        values = [row[metric] for row in rows]
-        low = [row[metric] - row[f"{metric}_interval"][0] for row in rows]
-        high = [row[f"{metric}_interval"][1] - row[metric] for row in rows]
+        # A night on which nobody sat in the seat leaves a gap in the line.
+        known = [row if row[metric] is not None else {} for row in rows]
+        values = [row.get(metric, math.nan) for row in known]
+        bounds = [row.get(f"{metric}_interval", (math.nan, math.nan)) for row in known]
+        low = [value - bound[0] for value, bound in zip(values, bounds, strict=True)]
+        high = [bound[1] - value for value, bound in zip(values, bounds, strict=True)]
         axis.errorbar(
             days, values, yerr=[low, high], fmt="o-", capsize=3, label="Production", color="#1f4e79"
         )

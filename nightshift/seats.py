@@ -28,7 +28,8 @@ class Seat:
 RECOMMENDER = Seat("recommender", "recommender", primary_metric="ndcg_at_10", higher_is_better=True)
 SEATS: dict[str, Seat] = {RECOMMENDER.name: RECOMMENDER}
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+# NUL is the one character that PostgreSQL cannot store in a text.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern="^[^\\x00]+$")]
 
 
 class RecommenderModel(Protocol):
@@ -65,9 +66,9 @@ class RecommenderModel(Protocol):
 
 
 class Strict(BaseModel):
-    """Requests name unknown fields instead of ignoring them: a typo must not pass silently."""
+    """Requests name unknown fields and wrong types instead of ignoring or converting them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RecommendRequest(Strict):

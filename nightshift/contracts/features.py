@@ -2,7 +2,11 @@
 
 `feature_repo` computes them, Feast stores them, training and serving read them; all by these names.
 A row with `event_timestamp` t (midnight UTC that ends a day) knows only what was published up to that day.
-Windows are bounded, so a night costs the same in its second year as in its second week.
+Windows are bounded, so a night costs the same in its second year as in its second week. They count published
+days, so an event that arrives late counts on the day that first saw it.
+Every known user and item has a row each day. A session is what one user did under one `session_id` on one
+published day, from its first event to its last: 0 minutes if there is one. An item that is not in the catalogue
+has no category and no price.
 """
 
 from __future__ import annotations
@@ -23,20 +27,24 @@ class Feature:
 
 
 USER_FEATURES = (
-    Feature("interactions_28d", "Interactions in the last 28 days."),
-    Feature("active_days_28d", "Days with at least one interaction (frequency)."),
-    Feature("recency_days", "Days since the last interaction; 0 = on the day itself."),
-    Feature("spend_28d", "Sum of purchase values (monetary)."),
-    Feature("purchase_share_28d", "Purchases ÷ interactions."),
-    Feature("category_entropy_28d", "Shannon entropy (nats) of the categories met: diversity."),
+    Feature("interactions_28d", "Interactions in the last 28 days; 0 if none."),
+    Feature("active_days_28d", "Days with at least one interaction (frequency); 0 if none."),
+    Feature("recency_days", "Days since the last interaction; 0 = on the day; null if none."),
+    Feature("spend_28d", "Sum of purchase values (monetary); 0 if none."),
+    Feature("purchase_share_28d", "Purchases ÷ interactions; null without interactions."),
+    Feature("category_entropy_28d", "Shannon entropy (nats) of the categories met: diversity; null if none."),
     Feature("session_minutes_mean_28d", "Mean session length in minutes; null without sessions."),
     Feature("session_minutes_std_28d", "Its population standard deviation; null without sessions."),
     Feature("rating_mean_28d", "Mean rating given; null if none."),
-    Feature("favourite_category_28d", "Category met most often (ties: first by name).", dtype="string"),
+    Feature(
+        "favourite_category_28d",
+        "Category met most often (ties: first by name); null if none.",
+        dtype="string",
+    ),
     Feature("interactions_1d", "Interactions on the day; null if the user was away.", watched=True),
     Feature("category_entropy_1d", "Entropy of the day's categories; null if away.", watched=True),
     Feature("session_minutes_1d", "Mean session length of the day; null if away.", watched=True),
-    Feature("mean_price_1d", "Mean price of the items met on the day; null if away.", watched=True),
+    Feature("mean_price_1d", "Mean price over the day's interactions; null if away.", watched=True),
     Feature("mobile_share_1d", "Share of the day's interactions on mobile; null if away.", watched=True),
     Feature("purchase_share_1d", "Purchases ÷ interactions of the day; null if away.", watched=True),
 )
@@ -46,8 +54,8 @@ ITEM_FEATURES = (
     Feature("interactions_28d", "Interactions with the item."),
     Feature("rating_mean_28d", "Mean rating; null if none."),
     Feature("popularity_28d", "Interactions ÷ all interactions in the window."),
-    Feature("popularity_in_category_28d", "Interactions ÷ the mean of its category's items."),
-    Feature("age_days", "Days since the item was first on offer."),
+    Feature("popularity_in_category_28d", "Interactions ÷ the mean of its category's items; null if all 0."),
+    Feature("age_days", "Days since the item was first on offer; 0 until then."),
     Feature("recency_days", "Days since its last interaction; null if none in the window."),
     Feature("price", "Current price."),
 )

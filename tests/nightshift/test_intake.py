@@ -131,6 +131,17 @@ def test_a_night_that_the_source_does_not_have_is_named(config: Settings) -> Non
         intake.ingest(config, FIRST + timedelta(days=3))
 
 
+def test_a_lake_that_begins_later_still_knows_the_items_of_the_opening(config: Settings) -> None:
+    opening = FIRST + timedelta(days=2)
+    for day in (FIRST + timedelta(days=n) for n in (4, 5, 6)):
+        (config.source_path / day.isoformat() / "items.parquet").unlink()  # type: ignore[operator]
+    take(config, FIRST + timedelta(days=6))
+    lake = Lake(config.lake_dir)
+    assert opening not in lake.days() and len(lake.days()) == 3
+    assert set(lake.latest("items", lake.days()[0])["item_id"].to_pylist()) == {"i1", "i2"}
+    assert lake.entry(lake.days()[0])["counts"]["files.kept"] == 3, "only its own rows count"  # type: ignore[index]
+
+
 def test_publishing_what_was_never_ingested_is_refused(config: Settings) -> None:
     with pytest.raises(LakeError, match="nothing staged"):
         intake.publish(config, FIRST)

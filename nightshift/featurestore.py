@@ -1,0 +1,188 @@
+"""The door to Feast for training, serving and monitoring: open the store, ask for past or present values.
+
+Importing Feast takes 5–12 s, so it happens in `open_store`, once per process; a server opens the store at start.
+A store may be shared between threads for `online` (SQLite's connection is opened for that, and the registry's
+cache has a lock); `historical` uses DuckDB's one default connection and is for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from nightshift.commands import quiet_libraries
+from nightshift.errors import FeatureError
+from nightshift.settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+REPO = PROJECT / "feature_repo"
+TIMESTAMP = "event_timestamp"
+KEYS = ("user_id", "item_id")
+
+
+def store_config(settings: Settings) -> dict[str, Any]:
+    """feature_store.yaml with ${NIGHTSHIFT_HOME} and other variables filled in, and nothing put in the environment."""
+    text = (REPO / "feature_store.yaml").read_text(encoding="utf-8")
+    variables = {**os.environ, "NIGHTSHIFT_HOME": str(settings.home)}
+    config: dict[str, Any] = yaml.safe_load(Template(text).safe_substitute(variables))
+    return config
+
+
+def files_of(config: dict[str, Any]) -> list[Path]:
+    """The files that the registry and the online store keep on this machine: none where they are servers."""
+    parts = (config["registry"], config["online_store"])
+    return [Path(p["path"]) for p in parts if str(p.get("path", "")).startswith("/")]
+
+
+def open_store(settings: Settings) -> FeatureStore:
+    """The feature store under `settings.home`.
+
+    Raises:
+        FeatureError: no features have been built there yet.
+    """
+    config = store_config(settings)
+    missing = [path for path in files_of(config) if not path.exists()]
+    if missing:
+        raise FeatureError(
+            f"no features under {settings.home} ({missing[0].name} is missing); run `nightshift features` first"
+        )
+    return connect(config)
+
+
+def connect(config: dict[str, Any]) -> FeatureStore:
+    """The store that `config` describes, there or not; warmed, as Feast makes its parts on first use, unlocked."""
+    quiet_libraries()
+    from feast import FeatureStore, RepoConfig
+
+    # Feast turns on the deprecation warnings of every library in the process.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for path in files_of(config):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    repo_config = RepoConfig(**config)
+    repo_config.repo_path = REPO
+    store = FeatureStore(config=repo_config)
+    _ = store.registry, store._get_provider()
+    return store
+
+
+def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
+    """`entities` with one column per feature, as known at each row's time: Feast's point-in-time join.
+
+    A value counts from its own event timestamp on: what a day's features know is known at the midnight that ends
+    it, that very moment included, and no later row is ever seen.
+
+    Args:
+        entities: one of `user_id`, `item_id`; `event_timestamp` (tz-aware UTC); any other columns are kept.
+        features: references such as "user_features:interactions_28d".
+
+    Returns:
+        The same rows in the same order with the same index, plus bare feature names; NaN/None where unknown.
+
+    Raises:
+        FeatureError: no such feature, no key column, or times without a time zone.
+    """
+    key = _key_of(entities)
+    moments = entities[[key, TIMESTAMP]].reset_index(drop=True)
+    asked = moments.drop_duplicates(ignore_index=True)  # Feast's join is paid per distinct row only
+    names = _names(features)
+    if asked.empty:
+        return entities.assign(**{name: pd.Series(dtype="float64") for name in names})
+    with _speaking_plainly(), _own_duckdb():
+        found = store.get_historical_features(
+            entity_df=asked.assign(row=range(len(asked))), features=list(features)
+        ).to_df()
+    # Feast returns rows in no order, and times in whatever unit: go by the row number that travelled along.
+    values = found.set_index("row")[names].sort_index()
+    place = moments.merge(asked.assign(row=range(len(asked))), how="left", on=[key, TIMESTAMP])["row"]
+    return entities.assign(**{name: values[name].to_numpy()[place.to_numpy()] for name in names})
+
+
+def online(
+    store: FeatureStore, ids: Sequence[str], features: Sequence[str], key: str = "user_id"
+) -> tuple[pd.DataFrame, list[datetime | None]]:
+    """The newest values of `ids`, and the event time of each row for the caller to judge its age.
+
+    Feast does not enforce a TTL here: a value stays until it is overwritten.
+
+    Returns:
+        One row per id in order, columns `key` and bare feature names, None where unknown; one UTC time per row,
+        None for an id that the store does not have.
+    """
+    names = _names(features)
+    if not ids:
+        return pd.DataFrame(columns=[key, *names]), []
+    with _speaking_plainly():
+        answer = store.get_online_features(
+            features=list(features), entity_rows=[{key: value} for value in ids]
+        ).to_dict(include_event_timestamps=True)
+    times = zip(*(answer[f"{name}__ts"] for name in names), strict=True)
+    values = {name: pd.Series(answer[name], dtype=object) for name in names}
+    return pd.DataFrame({key: list(ids), **values}), [_time(row) for row in times]
+
+
+@contextmanager
+def _own_duckdb() -> Iterator[None]:
+    """Feast's joins run on Ibis's default connection: give it a fresh one, and free its memory afterwards.
+
+    One that is left open until the process ends also makes DuckDB print pages about leaked objects.
+    """
+    import ibis
+
+    connection = ibis.duckdb.connect()
+    before, ibis.options.default_backend = ibis.options.default_backend, connection
+    try:
+        yield
+    finally:
+        ibis.options.default_backend = before
+        connection.disconnect()
+
+
+@contextmanager
+def _speaking_plainly() -> Iterator[None]:
+    """What Feast says of a reference that it does not know, as a FeatureError."""
+    from feast.errors import FeastObjectNotFoundException
+
+    try:
+        yield
+    except (FeastObjectNotFoundException, KeyError) as error:  # no such view; no such feature in it
+        raise FeatureError(
+            f"{error.args[0]}; names are in nightshift/contracts/features.py, and a changed contract is applied "
+            "by the next `nightshift features`"
+        ) from error
+
+
+def _names(features: Sequence[str]) -> list[str]:
+    """Bare feature names of references such as "user_features:spend_28d"."""
+    wrong = [reference for reference in features if reference.count(":") != 1]
+    if wrong or not features:
+        raise FeatureError(
+            f"features: {(wrong or features)!r}: expected references like 'user_features:spend_28d'"
+        )
+    return [reference.partition(":")[2] for reference in features]
+
+
+def _key_of(entities: pd.DataFrame) -> str:
+    keys = [key for key in KEYS if key in entities.columns]
+    if len(keys) != 1:
+        raise FeatureError(f"entities: one of {', '.join(KEYS)} is needed, found {list(entities.columns)}")
+    if not isinstance(entities.dtypes.get(TIMESTAMP), pd.DatetimeTZDtype):
+        raise FeatureError(
+            f"entities: {TIMESTAMP!r} must be times with a time zone (UTC), found {entities.dtypes.get(TIMESTAMP)}"
+        )
+    return keys[0]
+
+
+def _time(seconds: Sequence[int]) -> datetime | None:
+    # 0 is how Feast says "never"; of several views, the oldest row decides how old the values are.
+    return datetime.fromtimestamp(min(seconds), UTC) if min(seconds) > 0 else None

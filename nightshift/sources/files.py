@@ -1,0 +1,142 @@
+"""Day folders that follow the data contracts: `YYYY-MM-DD/interactions.(csv|parquet)`, also users and items.
+
+Times without a zone are UTC; empty text is null; `device` and `channel` may be left out or empty and are then
+`unknown`; in a CSV, tags are separated by `|`. A row that repeats another of its file exactly is left out and
+counted as `duplicate`.
+
+A file must have the contract's form: its columns, types, and a value where one is required. What a value may
+*be* (a known kind, a rating of 1 to 5, ids that occur once, times up to the day's end) is for the audit to say,
+which keeps a bad day in quarantine with a report instead of refusing it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightshift.contracts import CONTRACTS, Column, Contract
+from nightshift.errors import ContractError, SourceError
+from nightshift.settings import Settings
+from nightshift.sources import DayBatch
+from nightshift.sources.dayfiles import AGAIN, as_day, filled, numbers, read_csv_text, source_folder, times
+
+UNKNOWN = ("device", "channel")  # columns whose missing value is "unknown"
+TAG_SEPARATOR = "|"
+
+
+class Files:
+    """Folders of CSV or Parquet files, one per day."""
+
+    name = "files"
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = source_folder(settings, self.name)
+
+    def first_day(self) -> date:
+        days = self._days()
+        if not days:
+            raise SourceError(f"source {self.name}: no folder YYYY-MM-DD in {self._folder}")
+        return days[0]
+
+    def next_day(self, after: date) -> date | None:
+        return next((day for day in self._days() if day > after), None)
+
+    def read(self, day: date) -> DayBatch:
+        """The day's tables; `users` and `items` are empty where they have no file.
+
+        Raises:
+            SourceError: there is no such day, or a file is empty, cut short or unreadable.
+            ContractError: a column is missing, unknown or of another type, or a required value is empty.
+        """
+        tables = {name: self._table(contract, day) for name, contract in CONTRACTS.items()}
+        rows = tables["interactions"]
+        frame = rows.to_pandas()
+        tables["interactions"] = rows.filter(pa.array(~frame.duplicated()))
+        kept = tables["interactions"].num_rows
+        counts = {"read": rows.num_rows, "kept": kept, "duplicate": rows.num_rows - kept}
+        return DayBatch(day=day, tables=tables, counts=counts)
+
+    def _days(self) -> list[date]:
+        days = (as_day(path.name) for path in self._folder.iterdir() if path.is_dir())
+        return sorted(day for day in days if day is not None)
+
+    def _table(self, contract: Contract, day: date) -> pa.Table:
+        folder = self._folder / day.isoformat()
+        found = [path for end in ("csv", "parquet") if (path := folder / f"{contract.name}.{end}").exists()]
+        if len(found) > 1:
+            raise SourceError(f"{folder}: both {found[0].name} and {found[1].name} are there; remove one")
+        if not found and contract.may_be_empty:
+            return contract.table([])
+        if not found:
+            raise SourceError(f"source {self.name}: no {contract.name}.csv or .parquet in {folder}")
+        return _by_contract(contract, _read(contract, found[0]), f"{day}/{found[0].name}")
+
+
+def _read(contract: Contract, path: Path) -> pa.Table:
+    if path.suffix == ".csv":
+        return read_csv_text(path, [])
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceError(f"{path}: not a whole Parquet file ({error}); copy it again") from error
+    if table.num_rows == 0 and not contract.may_be_empty:
+        raise SourceError(f"{path}: no rows; if nothing happened that day, remove the day's folder")
+    return table
+
+
+def _by_contract(contract: Contract, table: pa.Table, file: str) -> pa.Table:
+    """`table` with the contract's columns and types, no nulls where none may be."""
+    names = [column.name for column in contract.columns]
+    unknown = [name for name in table.column_names if name not in names]
+    if unknown:
+        raise ContractError(
+            f"{file}: column {unknown[0]!r} is not in the contract {contract.name!r} "
+            f"(it has: {', '.join(names)}); rename or remove it"
+        )
+    columns = [_column(column, table, file) for column in contract.columns]
+    return pa.table(columns, schema=contract.schema)
+
+
+def _column(column: Column, table: pa.Table, file: str) -> pa.Array:
+    """One column by contract. Text is parsed; other Arrow types are cast."""
+    rows = table.num_rows
+    if column.name not in table.column_names:
+        if column.name in UNKNOWN:
+            return pa.array(["unknown"] * rows)
+        if column.nullable:
+            return pa.nulls(rows, column.type)
+        found = ", ".join(table.column_names)
+        raise ContractError(f"{file}: column {column.name!r} is missing (found: {found}); {AGAIN}")
+    values = table[column.name].combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    first = 2 if file.endswith(".csv") else 1
+    parsed = _parsed(column, values, file, first)
+    if column.name in UNKNOWN:
+        return parsed.fill_null("unknown")
+    if not column.nullable and parsed.null_count:
+        filled(pd.Series(parsed.to_pandas(), name=column.name), file, first=first)
+    return parsed
+
+
+def _parsed(column: Column, values: pa.Array, file: str, first: int) -> pa.Array:
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        try:
+            return values.cast(column.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ContractError(
+                f"{file}: column {column.name!r} is {values.type}, not {column.type} ({error}); {AGAIN}"
+            ) from error
+    text = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values).cast(pa.string())
+    if pa.types.is_string(column.type):
+        return text
+    if pa.types.is_list(column.type):
+        return pc.split_pattern(text, TAG_SEPARATOR)
+    series = pd.Series(text.to_pandas(), name=column.name)
+    parse = numbers if pa.types.is_floating(column.type) else times
+    return pa.array(parse(series, file, first=first), type=column.type, from_pandas=True)

@@ -1,0 +1,275 @@
+"""The event log, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from nightshift.contracts import INTERACTIONS
+from nightshift.errors import EventLogError
+from nightshift.eventlog import EventLog
+
+POSTGRES = os.environ.get("NIGHTSHIFT_TEST_POSTGRES", "postgresql+psycopg2://root@127.0.0.1:5432/test")
+START_IT = (
+    "docker run -d -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust -e POSTGRES_USER=root "
+    "-e POSTGRES_DB=test postgres:17"
+)
+NIGHT = date(2026, 9, 28)
+NOON = datetime(2026, 9, 28, 12, tzinfo=UTC)
+
+
+def an_event(event_id: str, at: datetime = NOON, **other: Any) -> dict[str, Any]:
+    base = {"event_id": event_id, "user_id": "u1", "item_id": "i1", "kind": "click", "at": at}
+    return {**base, "value": None, "session_id": None, "device": "mobile", "channel": "home", **other}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 'eventlog.db'}"
+        return
+    schema = f"nightshift_{uuid.uuid4().hex}"  # thrown away, so that runs side by side never meet
+    try:
+        server = create_engine(POSTGRES)
+        with server.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {schema}"))
+    except (SQLAlchemyError, ImportError) as error:
+        reason = f"PostgreSQL at {POSTGRES}: {error!r:.120}; start it with: {START_IT}"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+    with server.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    server.dispose()
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[EventLog]:
+    log = EventLog(url)
+    yield log
+    log.close()
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["event_id"] for row in rows]
+
+
+def test_an_event_comes_back_as_its_contract_says_whatever_its_time_zone(log: EventLog) -> None:
+    seoul = NOON.astimezone(timezone(timedelta(hours=9)))
+    event = an_event("e1", at=seoul, user_id="사용자", kind="rating", value=4.0, request_id="r1")
+    assert log.append([event]) == 1
+    (row,) = log.claim(NIGHT)
+    assert list(row) == [column.name for column in INTERACTIONS.columns]
+    assert row["at"] == NOON and row["at"].utcoffset() == timedelta(0)
+    assert (row["user_id"], row["value"]) == ("사용자", 4.0)
+    assert INTERACTIONS.table([row]).num_rows == 1
+
+
+def test_the_same_id_again_changes_nothing(log: EventLog) -> None:
+    assert log.append([an_event("e1"), an_event("e2")]) == 2
+    assert log.append([an_event("e1", item_id="another"), an_event("e3"), an_event("e3", item_id="x")]) == 1
+    rows = log.claim(NIGHT)
+    assert ids(rows) == ["e1", "e2", "e3"]
+    assert {row["item_id"] for row in rows} == {"i1"}
+
+
+def test_a_night_claims_up_to_its_end_and_again_the_same(log: EventLog) -> None:
+    midnight = datetime(2026, 9, 29, tzinfo=UTC)
+    early, last, after = NOON - timedelta(days=40), midnight - timedelta(microseconds=1), midnight
+    log.append([an_event("after", after), an_event("last", last), an_event("early", early)])
+    assert ids(log.claim(NIGHT)) == ["early", "last"]
+    log.append([an_event("late")])
+    assert ids(log.claim(NIGHT)) == ["early", "late", "last"]
+    assert log.pending() == 1
+
+
+def test_an_event_belongs_to_one_night_and_a_late_one_to_the_next(log: EventLog) -> None:
+    log.append([an_event("e1")])
+    log.claim(NIGHT)
+    log.append([an_event("late")])
+    assert ids(log.of_night(NIGHT)) == ["e1"]
+    assert ids(log.claim(NIGHT + timedelta(days=1))) == ["late"]
+    assert ids(log.claim(NIGHT)) == ["e1"]
+
+
+def test_the_first_waiting_day_and_the_figures_follow_what_is_unclaimed(log: EventLog) -> None:
+    assert log.first_pending_day() is None
+    assert log.stats() == {"events": 0, "pending": 0, "nights": 0, "last_received_at": None}
+    log.append([an_event("e1"), an_event("e2", NOON + timedelta(days=3))])
+    assert log.first_pending_day() == NIGHT
+    assert log.first_pending_day(after=NIGHT) == date(2026, 10, 1)
+    log.claim(NIGHT)
+    assert log.first_pending_day() == date(2026, 10, 1)
+    stats = log.stats()
+    assert (stats["events"], stats["pending"], stats["nights"]) == (2, 1, 1)
+    assert abs(stats["last_received_at"] - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"user_id": None},
+        {"user_id": "lone \ud800 surrogate"},
+        {"at": datetime(2026, 9, 28, 12)},
+        {"at": "2026-09-28"},
+    ],
+)
+def test_one_bad_event_stores_none_of_the_call(log: EventLog, bad: dict[str, Any]) -> None:
+    with pytest.raises(EventLogError, match="nothing was stored"):
+        log.append([an_event("a"), an_event("b", **bad), an_event("c")])
+    assert log.stats()["events"] == 0
+    assert log.append([an_event("a")]) == 1
+
+
+def test_sqlite_syncs_every_commit_to_disk(tmp_path: Path) -> None:
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    with log._transaction() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+    log.close()
+
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from nightshift.eventlog import EventLog
+log, me = EventLog(sys.argv[1]), int(sys.argv[2])
+sys.stdin.readline()
+new = 0
+for call in range(20):
+    rows = [{"event_id": f"e{(call * 10 + n + me * 50) % 300}", "user_id": "u", "item_id": "i", "kind": "view",
+             "at": datetime(2026, 9, 28, tzinfo=UTC), "device": "mobile", "channel": "home"} for n in range(10)]
+    new += log.append(rows if me % 2 else rows[::-1])
+print(new)
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing_and_count_each_event_once(url: str) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, url, str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(4)
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    new = [int(writer.communicate(timeout=60)[0]) for writer in writers]
+    assert all(writer.returncode == 0 for writer in writers)
+    log = EventLog(url)
+    # 200 of the 300 ids by writer 0, 50 more by each of 1 and 2; writer 3 (150..349 mod 300) adds none.
+    assert sum(new) == log.stats()["events"] == 300
+    log.close()
+
+
+def test_threads_share_one_log_while_a_night_claims(log: EventLog) -> None:
+    log.append([an_event("first")])
+
+    def write(n: int) -> int:
+        return sum(log.append([an_event(f"{n}-{call}")]) for call in range(25))
+
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(write, n) for n in range(3)]
+        claims = [pool.submit(log.claim, NIGHT) for _ in range(5)]
+        assert sum(w.result() for w in written) == 75
+        assert all("first" in ids(claim.result()) for claim in claims)
+    assert len(log.claim(NIGHT)) == 76
+
+
+def test_a_locked_sqlite_says_so_and_works_again_after(tmp_path: Path) -> None:
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}", wait_seconds=0.2)
+    log.append([an_event("e1")])
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EventLogError, match=r"locked.*send again"):
+        log.append([an_event("e2")])
+    assert log.pending() == 1  # readers are not kept out
+    other.execute("ROLLBACK")
+    assert log.append([an_event("e2")]) == 1
+    log.close()
+
+
+FILLER = """
+import resource, sys
+from datetime import UTC, datetime
+from nightshift.errors import EventLogError
+from nightshift.eventlog import EventLog
+log = EventLog(sys.argv[1])
+log.pending()
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+for call in range(100):
+    try:
+        log.append([{"event_id": f"{call}-{n}", "user_id": "u", "item_id": "i", "kind": "view", "device": "mobile",
+                     "at": datetime(2026, 9, 28, tzinfo=UTC), "channel": "home"} for n in range(100)])
+    except EventLogError as error:
+        print(call)
+        print(error)
+        break
+"""
+
+
+def test_a_full_disk_is_an_error_and_leaves_whole_calls_only(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    ended = subprocess.run([sys.executable, "-c", FILLER, url], capture_output=True, text=True, timeout=60)
+    calls, reason = ended.stdout.splitlines()
+    assert int(calls) > 0 and "nothing was stored" in reason
+    log = EventLog(url)
+    assert log.stats()["events"] == int(calls) * 100
+    assert log.append([an_event("room again")]) == 1
+    log.close()
+
+
+KILLED = """
+import os, signal, sys
+from datetime import UTC, datetime
+from nightshift.eventlog import EventLog
+EventLog(sys.argv[1]).append([{"event_id": "e1", "user_id": "u", "item_id": "i", "kind": "view",
+                               "at": datetime(2026, 9, 28, tzinfo=UTC), "device": "mobile", "channel": "home"}])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_append_returned_for_survives_a_kill(url: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60)
+    assert ended.returncode == -9
+    log = EventLog(url)
+    assert ids(log.claim(NIGHT)) == ["e1"]
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda folder: "sqlite:////proc/nowhere/log.db",
+        lambda folder: f"sqlite:///{_not_a_database(folder)}",
+        lambda folder: "postgresql://someone:s3cret@127.0.0.1:1/none",
+    ],
+)
+def test_an_unusable_log_is_one_clear_error_without_the_password(
+    tmp_path: Path, broken: Callable[[Path], str]
+) -> None:
+    log = EventLog(broken(tmp_path), wait_seconds=1)
+    with pytest.raises(EventLogError, match="event log") as raised:
+        log.append([an_event("e1")])
+    assert "s3cret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def _not_a_database(folder: Path) -> Path:
+    path = folder / "log.db"
+    path.write_bytes(b"this is a text file, and long enough to be looked at" * 100)
+    return path
