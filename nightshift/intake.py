@@ -97,7 +97,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     sources = [open_source(name, config) for name in (config.source, "events")]
     known_before = _known_before(sources[0], days[0]) if not lake.days() else {}
     for day in days:
-        batches = {source.name: source.read(day) for source in sources}
+        batches = _without_repeats({source.name: source.read(day) for source in sources})
         merged = _merge(day, batches, known_before)
         known_before = {}
         lake.stage(merged)
@@ -126,6 +126,26 @@ def _known_before(source: Source, first: date) -> dict[str, pa.Table]:
         assert following is not None, "the source has `first`, so a day follows every day before it"
         day = following
     return {name: CONTRACTS[name].table(list(rows.values())) for name, rows in newest.items()}
+
+
+def _without_repeats(batches: dict[str, DayBatch]) -> dict[str, DayBatch]:
+    """An event that an earlier source tells too is left out, and counted: the data's own row wins.
+
+    Else one client that sends an id of the day's data would send the whole day to quarantine.
+    """
+    seen = pa.array([], pa.string())
+    result = {}
+    for name, batch in batches.items():
+        events = batch.tables["interactions"]
+        repeated = pc.is_in(events["event_id"], value_set=seen)
+        repeats = pc.sum(repeated).as_py() or 0
+        if repeats:
+            tables = {**batch.tables, "interactions": events.filter(pc.invert(repeated))}
+            counts = {**batch.counts, "kept": batch.counts["kept"] - repeats, "repeated_id": repeats}
+            batch = DayBatch(batch.day, tables, counts)
+        seen = pa.concat_arrays([seen, *events["event_id"].chunks])
+        result[name] = batch
+    return result
 
 
 def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.Table]) -> DayBatch:

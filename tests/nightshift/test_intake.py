@@ -116,6 +116,16 @@ def test_feedback_joins_the_night_and_is_counted_by_source(config: Settings) -> 
     assert "from-the-service" in staged
 
 
+def test_feedback_with_an_id_of_the_days_own_data_is_left_out_and_counted(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    copied = {**INTERACTIONS.sample[0], "event_id": f"{night}-0", "user_id": "somebody else",
+              "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}  # fmt: skip
+    EventLog(config.eventlog_uri).append([copied])
+    assert intake.ingest(config, night)["counts"]["events"] == {"read": 1, "kept": 0, "repeated_id": 1}
+    staged = Lake(config.lake_dir).staged(night).tables["interactions"]
+    assert staged.num_rows == 3 and "somebody else" not in staged["user_id"].to_pylist()
+
+
 def test_feedback_that_comes_after_its_day_was_published_joins_the_next_night(config: Settings) -> None:
     take(config, FIRST + timedelta(days=2))
     late = {**INTERACTIONS.sample[0], "event_id": "late", "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}
