@@ -91,6 +91,7 @@ def environment(config: Settings) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "",
+        "TZ": "UTC",  # Feast's SQLite store keeps times in the local zone: writer and reader must share one
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
 

@@ -1,0 +1,216 @@
+"""`python -m feature_repo.build --night D`: features of every published day up to D that has none, then Feast.
+
+    home/features/<view>/day=2026-09-28.parquet   one partition per published day, written once, whole or not at all
+    home/feast/registry.db, online.db             what Feast keeps; written.json says what they hold
+
+Partitions are built in day order, each from what was published up to its day, so a night that is replayed gives
+the same bytes. A day that is published late (it sat in quarantine) gets its own partition; the ones after it stay
+as they were, because models were trained and served on them.
+The online store always gets the newest partition there is, whatever night is asked for: so an older value can
+never overwrite a newer one, which SQLite and PostgreSQL would let it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import track
+
+from feature_repo.pipelines import item, user
+from feature_repo.pipelines.common import schema
+from nightshift.commands import emit, run_command
+from nightshift.contracts.features import (
+    ITEM_FEATURES,
+    ITEM_VIEW,
+    USER_FEATURES,
+    USER_VIEW,
+    WINDOW_DAYS,
+)
+from nightshift.errors import FeatureError, LakeError
+from nightshift.featurestore import connect, files_of, store_config
+from nightshift.lake import Lake, write_json
+from nightshift.settings import Settings, settings
+
+VIEWS = {USER_VIEW: (user.KEY, USER_FEATURES), ITEM_VIEW: (item.KEY, ITEM_FEATURES)}
+
+
+def build(settings: Settings, night: date) -> dict[str, Any]:
+    """Build what is missing up to `night` and bring the online store up to date; says what was done.
+
+    Raises:
+        LakeError: the night is not published.
+        FeatureError: partitions are there that were built with other feature definitions.
+    """
+    began = time.monotonic()
+    with _alone(settings.features_dir):
+        built = build_partitions(settings, night)
+        materialized = refresh_online(settings)
+    return {
+        "message": _message(built, materialized),
+        "days_built": len(built),
+        "users": _rows(_path(settings, USER_VIEW, night)),
+        "items": _rows(_path(settings, ITEM_VIEW, night)),
+        "materialized": materialized,
+        "features": [f"{view}:{f.name}" for view, (_, features) in VIEWS.items() for f in features],
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+# --- offline: partitions -------------------------------------------------------------------------------
+
+
+def build_partitions(settings: Settings, night: date) -> list[date]:
+    """Write the partitions that are missing up to `night`; the days that were built, in order."""
+    lake = Lake(settings.lake_dir)
+    days = [day for day in lake.days() if day <= night]
+    if not days or days[-1] != night:
+        raise LakeError(f"night {night} is not published; run `nightshift ingest --night {night}` first")
+    missing = [day for day in days if not all(_path(settings, view, day).exists() for view in VIEWS)]
+    connection = ibis.duckdb.connect()
+    for day in _progress(missing):
+        _build_day(settings, lake, connection, day)
+    connection.disconnect()
+    return missing
+
+
+def compute(lake: Lake, day: date, connection: ibis.BaseBackend) -> dict[str, pa.Table]:
+    """View name → its partition for `day`, from what was published up to `day` alone."""
+    interactions = ibis.memtable(
+        lake.read("interactions", day - timedelta(days=WINDOW_DAYS - 1), day).drop_columns(
+            ["event_id", "channel"]
+        )
+    )
+    items = ibis.memtable(lake.latest("items", day))
+    users = ibis.memtable(lake.latest("users", day))
+    expressions = {
+        USER_VIEW: user.user_features(interactions, items, users, day),
+        ITEM_VIEW: item.item_features(interactions, items, day),
+    }
+    return {
+        view: connection.to_pyarrow(expression).cast(schema(*VIEWS[view]))
+        for view, expression in expressions.items()
+    }
+
+
+def _build_day(settings: Settings, lake: Lake, connection: ibis.BaseBackend, day: date) -> None:
+    for view, table in compute(lake, day, connection).items():
+        path = _path(settings, view, day)
+        if path.exists():  # the run before was stopped between the two views
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = path.with_name(f".{path.name}.building")  # no reader takes a name like this
+        with building.open("wb") as handle:
+            pq.write_table(table, handle)
+            os.fsync(handle.fileno())  # else a power cut could leave an empty file under the final name
+        building.replace(path)
+
+
+def _path(settings: Settings, view: str, day: date) -> Path:
+    return settings.features_dir / view / f"day={day}.parquet"
+
+
+def _rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+# --- online: Feast -------------------------------------------------------------------------------------
+
+
+def refresh_online(settings: Settings) -> int:
+    """Apply the definitions and write the newest partition online, unless it is there; rows written."""
+    newest = {view: max((settings.features_dir / view).glob("day=*.parquet")) for view in VIEWS}
+    for view, path in newest.items():
+        _check_columns(view, path)
+    config = store_config(settings)
+    marker = settings.home / "feast" / "written.json"
+    wanted = {"definitions": _digest(config), "partitions": {v: p.name for v, p in newest.items()}}
+    known = json.loads(marker.read_text()) if marker.exists() else {}
+    stands = all(file.exists() for file in files_of(config))
+    if stands and known == wanted:
+        return 0
+    store = connect(config)
+    if not stands or known.get("definitions") != wanted["definitions"]:
+        from feature_repo.services import definitions
+
+        store.apply(definitions(settings.features_dir))
+        _let_readers_read(config)
+    rows = 0
+    for view, path in newest.items():
+        table = pq.ParquetFile(path).read()
+        store.write_to_online_store(view, df=table.to_pandas())
+        rows += table.num_rows
+    write_json(marker, wanted)
+    return rows
+
+
+def _check_columns(view: str, path: Path) -> None:
+    expected, found = schema(*VIEWS[view]).names, pq.read_schema(path).names
+    if found != expected:
+        odd = sorted(set(found) ^ set(expected)) or ["their order"]
+        raise FeatureError(
+            f"{path}: built with other feature definitions (differs in {', '.join(odd)}); "
+            f"move {path.parent} away and build again"
+        )
+
+
+def _digest(config: dict[str, Any]) -> str:
+    """Changes when Feast has to be told again: its settings, the features, or where the partitions lie."""
+    return hashlib.sha256(repr((config, VIEWS, WINDOW_DAYS)).encode()).hexdigest()
+
+
+def _let_readers_read(config: dict[str, Any]) -> None:
+    """Serving reads while a night writes: with SQLite's write-ahead log it never waits, without it it may fail."""
+    if config["online_store"]["type"] == "sqlite":
+        connection = sqlite3.connect(config["online_store"]["path"])
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+
+
+# --- the command ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One build at a time: a night and a person may start one at the same moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _progress(days: list[date]) -> Iterator[date]:
+    console = Console(stderr=True)
+    yield from track(days, "features", console=console, disable=not sys.stderr.isatty())
+
+
+def _message(built: list[date], materialized: int) -> str:
+    if built:
+        return f"built {built[0]}..{built[-1]}, {materialized} rows online"
+    return f"no new day; {materialized} rows online" if materialized else "nothing new"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m feature_repo.build", description=__doc__.split("\n")[0])
+    parser.add_argument("--night", type=date.fromisoformat, required=True, help="data date, YYYY-MM-DD")
+    night = parser.parse_args().night
+    emit(settings(), night, "features", build(settings(), night))
+
+
+if __name__ == "__main__":
+    run_command(main)

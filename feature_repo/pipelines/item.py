@@ -1,0 +1,53 @@
+"""Item features at the end of a day: how many met it, how it stands in its category, how old and fresh it is.
+
+A pure function of Ibis tables, like the user pipeline. Every item that is known has a row.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.pipelines.common import attach, days_between, exact_sum, in_window, output, ratio
+from nightshift.contracts.features import ITEM_FEATURES
+
+KEY = "item_id"
+
+
+def item_features(interactions: ir.Table, items: ir.Table, day: date) -> ir.Table:
+    """One row per item known on `day`; columns `item_id, event_timestamp, ITEM_FEATURES`.
+
+    interactions: the contract's columns and `day`, the published day (date); rows outside the window are ignored.
+    items: as known at the end of `day`.
+    """
+    window = in_window(interactions, day)
+    total = window.aggregate(total=window.count())
+    known = items.select(KEY, "category", "price", age_days=_age(items, day))
+    met = attach(known, [_met(window, day)], KEY)
+    met = met.mutate(
+        interactions_28d=met.interactions_28d.fill_null(0), unique_users_28d=met.unique_users_28d.fill_null(0)
+    ).cross_join(total)
+    category = ibis.window(group_by="category")
+    category_mean = ratio(met.interactions_28d.sum().over(category), met.count().over(category))
+    table = met.mutate(
+        popularity_28d=ratio(met.interactions_28d, met.total).fill_null(0.0),
+        popularity_in_category_28d=ratio(met.interactions_28d, category_mean),
+    )
+    return output(table, KEY, ITEM_FEATURES, day)
+
+
+def _age(items: ir.Table, day: date) -> ir.Value:
+    # A catalogue may announce an item before it is on offer: its age is 0 until then.
+    return ibis.greatest(days_between(day, items.created_at.cast("timestamp('UTC')").date()), 0.0)
+
+
+def _met(window: ir.Table, day: date) -> ir.Table:
+    rated = (window.kind == "rating").ifelse(window.value, ibis.null("float64"))
+    return window.group_by(KEY).aggregate(
+        unique_users_28d=window.user_id.nunique(),
+        interactions_28d=window.count(),
+        rating_mean_28d=ratio(exact_sum(rated), rated.count()),
+        recency_days=days_between(day, window.day.max()),
+    )
