@@ -33,6 +33,13 @@ from training.families import FAMILIES
 SEATS = sorted({family.seat for family in FAMILIES.values()})
 NIGHT = "{{ ti.xcom_pull(task_ids='plan')['night'] }}"
 
+
+def chosen_for(seat: str) -> str:
+    """The families chosen in the form that compete for `seat`, as words of a command line."""
+    mine = [family.name for family in FAMILIES.values() if family.seat == seat]
+    return f"{{{{ params.families | select('in', {mine}) | join(' ') }}}}"
+
+
 with DAG(
     dag_id="nightly",
     doc_md=__doc__,
@@ -72,7 +79,11 @@ with DAG(
 
     chosen = families()
     gates = [
-        step(f"gate_{seat}", f"training.examine {seat}", trigger_rule="all_done_min_one_success")
+        step(
+            f"gate_{seat}",
+            f"training.examine {seat} --families {chosen_for(seat)}",
+            trigger_rule="all_done_min_one_success",
+        )
         for seat in SEATS
     ]
     report = step("report", "nightshift.night report")

@@ -96,9 +96,12 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     days = days_to_take(config, night)
     sources = [open_source(name, config) for name in (config.source, "events")]
     known_before = _known_before(sources[0], days[0]) if not lake.days() else {}
+    known = set(lake.latest("items", night)["item_id"].to_pylist())
     for day in days:
         batches = _without_repeats({source.name: source.read(day) for source in sources})
+        batches["events"] = _of_known_items(batches["events"], known, batches[config.source], known_before)
         merged = _merge(day, batches, known_before)
+        known.update(merged.tables["items"]["item_id"].to_pylist())
         known_before = {}
         lake.stage(merged)
         rows += merged.tables["interactions"].num_rows
@@ -146,6 +149,21 @@ def _without_repeats(batches: dict[str, DayBatch]) -> dict[str, DayBatch]:
         seen = pa.concat_arrays([seen, *events["event_id"].chunks])
         result[name] = batch
     return result
+
+
+def _of_known_items(
+    events: DayBatch, known: set[str], of_day: DayBatch, known_before: dict[str, pa.Table]
+) -> DayBatch:
+    """Feedback on items that nobody sells is left out, and counted: it must not fail a whole day's audit."""
+    told = [t["items"]["item_id"].to_pylist() for t in (of_day.tables, known_before) if "items" in t]
+    everything = pa.array(sorted(known.union(*told)), pa.string())
+    rows = events.tables["interactions"]
+    familiar = pc.is_in(rows["item_id"], value_set=everything)
+    strange = rows.num_rows - (pc.sum(familiar).as_py() or 0)
+    if not strange:
+        return events
+    counts = {**events.counts, "kept": events.counts["kept"] - strange, "unknown_item": strange}
+    return DayBatch(events.day, {**events.tables, "interactions": rows.filter(familiar)}, counts)
 
 
 def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.Table]) -> DayBatch:

@@ -106,6 +106,7 @@ def report(config: Settings, night: date) -> dict[str, Any]:
         "counts": entry["counts"],
         "audit": {key: value for key, value in entry["audit"].items() if key != "content"},
         "lake_days": len(Lake(config.lake_dir).days()),
+        "taken_in": steps.get("ingest"),
         "features": steps.get("features"),
         "families": {n.removeprefix("train-"): s for n, s in steps.items() if n.startswith("train-")},
         "gates": gates,

@@ -152,6 +152,12 @@ class Stack:
                 continue
         return alive
 
+    def died(self) -> list[str]:
+        """Parts that were started, were not told to stop, and live no more."""
+        state = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
+        alive = self.running()
+        return [name for name, known in state.items() if name not in alive and not known.get("stopping")]
+
     def memory_mb(self) -> dict[str, float]:
         """Memory (PSS, MiB) per part with its children: pages that they share count once."""
         usage: dict[str, float] = {}
@@ -258,6 +264,9 @@ class Stack:
             leader = self.running().get(name)
             if leader is not None:
                 say(f"stopping {name}")
+                state = json.loads(self.state_path.read_text())
+                state[name]["stopping"] = True
+                write_json(self.state_path, state)
                 self._stop(leader, STOP_SECONDS.get(name, DEFAULT_STOP_SECONDS))
         self.state_path.unlink(missing_ok=True)
 

@@ -29,28 +29,33 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
         console.print("[yellow]Nobody sits in the recommender seat yet: nothing is served.")
     else:
         _show_served(summary, console)
-    places = Table.grid(padding=(0, 2))
-    places.add_row(
-        "Airflow",
-        f"{config.airflow_uri}/dags/nightly",
-        f"[dim]{config.airflow_user} / see {config.home}/secrets.json",
-    )
-    places.add_row(
-        "MLflow",
-        f"{config.mlflow_uri}/#/models/{RECOMMENDER.registered_model}",
-        "[dim]the candidate's page has the verdict",
-    )
-    places.add_row("Service", config.serving_uri, "[dim]try it: POST /recommend")
-    console.print(Panel(places, title="Where to look"))
+    console.print("[bold]Where to look")
+    for name, address, hint in (
+        (
+            "Airflow",
+            f"{config.airflow_uri}/dags/nightly",
+            f"{config.airflow_user}, password in {config.home}/secrets.json",
+        ),
+        (
+            "MLflow",
+            f"{config.mlflow_uri}/#/models/{RECOMMENDER.registered_model}",
+            "each version's page has its verdict",
+        ),
+        ("Service", config.serving_uri, "POST /recommend, POST /feedback, GET /model"),
+    ):
+        console.print(
+            f"  {name:8} [link={address}]{address}[/link]  [dim]{hint}", soft_wrap=True, highlight=False
+        )
 
 
 def _data_lines(summary: dict[str, Any]) -> Text:
-    rows = summary["rows"]["interactions"]
-    audit = summary["audit"]
-    expectations = audit.get("expectations", "?")
+    rows, audit = summary["rows"]["interactions"], summary["audit"]
     lines = [
-        f"{rows:,} interactions ingested and published; audited against {expectations} expectations, all met"
+        f"{rows:,} interactions of the day in the lake, audited: all {audit['expectations']} expectations met"
     ]
+    taken = summary["taken_in"] or {}
+    if len(taken.get("days", [])) > 1:
+        lines.append(f"with its history: {len(taken['days'])} days, {taken['rows']:,} interactions")
     left_out = {k: v for k, v in summary["counts"].items() if v and not k.endswith((".read", ".kept"))}
     if left_out:
         lines.append("left out: " + ", ".join(f"{v:,} {k.partition('.')[2]}" for k, v in left_out.items()))

@@ -141,7 +141,10 @@ def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
         served = wait_until_served(config, service)
         if served is None:
             return {"served": None, "recommendation": None, "visits": None}
-        answer = service.post("/recommend", json={"user_id": busiest_user(config), "k": 5}).json()
+        for user in busiest_users(config):
+            answer = service.post("/recommend", json={"user_id": user, "k": 5}).json()
+            if answer["known_user"]:
+                break
     visits = None
     if config.source == "market" and customers:
         with console.status(f"{customers} simulated customers visit the service"):
@@ -174,30 +177,29 @@ def wait_until_served(config: Settings, service: httpx.Client, seconds: float = 
         time.sleep(0.5)
 
 
-def busiest_user(config: Settings) -> str:
-    """The user with most interactions on the newest day (ties: the first by id)."""
+def busiest_users(config: Settings, at_most: int = 10) -> list[str]:
+    """The users with most interactions on the newest day, busiest first (ties by id)."""
     lake = Lake(config.lake_dir)
     last = lake.last_day()
     assert last is not None, "a night has just been published"
     counts = pc.value_counts(lake.read("interactions", last, last)["user_id"]).to_pylist()
-    return str(min(counts, key=lambda c: (-c["counts"], c["values"]))["values"])
+    return [str(c["values"]) for c in sorted(counts, key=lambda c: (-c["counts"], c["values"]))[:at_most]]
 
 
 def keep_serving(config: Settings, console: Console) -> None:
     """Wait until Ctrl-C, then stop everything. Says so if a process dies meanwhile."""
     console.print("[dim]Serving until Ctrl-C. `make run` in another shell runs the next night.")
     stack = Stack(config)
-    expected = set(stack.running())
+    told: set[str] = set()
     try:
-        while True:
+        while stack.running():
+            for name in set(stack.died()) - told:
+                console.print(
+                    f"[red]{name} has died; see {config.logs_dir / name}.log; `nightshift up` restarts it"
+                )
+                told.add(name)
             time.sleep(2)
-            now = set(stack.running())
-            if not now:
-                console.print("the stack was stopped")
-                return
-            for name in expected - now:
-                console.print(f"[red]{name} has died; see {config.logs_dir / name}.log")
-            expected = now
+        console.print("the stack was stopped")
     except KeyboardInterrupt:
         console.print()
 

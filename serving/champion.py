@@ -57,11 +57,17 @@ class Refused:
 class Champion:
     """Who serves. `bundle` is the one reference that requests read; None until somebody is seated."""
 
-    def __init__(self, settings: Settings, on_swap: Callable[[], None], seat: Seat = RECOMMENDER) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_swap: Callable[[], None],
+        before_swap: Callable[[], None] = lambda: None,
+        seat: Seat = RECOMMENDER,
+    ) -> None:
         self.bundle: Bundle | None = None
         self.seat = seat
         self._settings = settings
-        self._on_swap = on_swap
+        self._on_swap, self._before_swap = on_swap, before_swap
         self._registry: Registry | None = None
         self._problem: str | None = None
         self._refused: Refused | None = None
@@ -156,6 +162,7 @@ class Champion:
             return
         try:
             bundle = self._load(version)
+            self._before_swap()
         except Exception as error:
             wait = min(known.wait * 2, REFUSED_RETRY_AT_MOST) if known else REFUSED_RETRY
             line = f"{type(error).__name__}: {error}"[:300]

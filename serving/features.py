@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 BUDGET_SECONDS = 0.25  # p50 is 1 ms; a store that needs longer is treated as absent
+OPEN_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # after a failure nobody waits for the store for this long
 AWAY = "the feature store cannot be reached: answered without features"
 
@@ -59,10 +60,15 @@ class OnlineFeatures:
 
     def start(self) -> None:
         """Import Feast (seconds, once per process) and open the store if it is there."""
-        try:
-            import feast  # noqa: F401
+        import feast  # noqa: F401
 
-            self._opened()
+        self.open()
+
+    def open(self) -> None:
+        """Open the store if it is there and not open yet: seconds, so never on the path of a request."""
+        try:
+            self._thread.submit(self._opened).result(OPEN_SECONDS)
+            self._away_until = 0.0
         except Exception as error:  # noqa: BLE001 - Feast and its stores raise anything; serving starts anyway
             self._failed(error)
 

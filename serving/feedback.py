@@ -23,7 +23,12 @@ def rows(request: FeedbackRequest, now: datetime) -> list[dict[str, Any]]:
         Problem: 400, naming the event and the field.
     """
     return [
-        {**event.model_dump(), "at": _at(n, event, now), "value": _value(n, event)}
+        {
+            **event.model_dump(),
+            "at": _at(n, event, now),
+            "value": _value(n, event),
+            "channel": _channel(event),
+        }
         for n, event in enumerate(request.events)
     ]
 
@@ -42,6 +47,14 @@ def _at(n: int, event: FeedbackEvent, now: datetime) -> datetime:
     if at < EARLIEST:
         raise _refused(n, "at", f"is before {EARLIEST.date()}")
     return at
+
+
+def _channel(event: FeedbackEvent) -> str:
+    """An answer to a list that we showed came through it, whether or not the client says so.
+
+    It matters: the exam leaves out what the champion itself showed.
+    """
+    return "recommendation" if event.request_id and event.channel == "unknown" else event.channel
 
 
 def _value(n: int, event: FeedbackEvent) -> float | None:

@@ -71,7 +71,7 @@ class Recommender:
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="eventlog")
         self.features = OnlineFeatures(config)
         self.features.start()
-        self.champion = Champion(config, on_swap=self.counters.swaps.inc)
+        self.champion = Champion(config, on_swap=self.counters.swaps.inc, before_swap=self.features.open)
         self.champion.start()
 
     @bentoml.api(route="/recommend", output_spec=RecommendResponse)

@@ -1,11 +1,14 @@
 """The families: ways of building a model for a seat. Names only; importing this costs nothing.
 
+`python -m training.families` prints them with their seats, for those who may not import this room.
+
 To add one: a folder with `recipe.py` like `training/ncf/`, and a line here. The DAG, the gate, serving, the
 watch and the conformance tests follow by themselves.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -30,3 +33,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),)
 }
+
+
+if __name__ == "__main__":
+    print(json.dumps({family.name: family.seat for family in FAMILIES.values()}))

@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from nightshift.lake import Lake, training_window
 from nightshift.settings import Settings
+
+TRAIN_WINDOW_DAYS = 90  # a season: older behaviour says little about what somebody will look for next
 
 LogEpoch = Callable[[int, dict[str, float]], None]
 
@@ -23,6 +26,12 @@ class Night:
     train_start: date
     train_end: date
     exam_start: date
+
+
+def resolve_night(lake: Lake, day: date, settings: Settings) -> Night:
+    """The night of a published day. Raises LakeError if it is not published or leaves no day to train on."""
+    start, end, exam_start = training_window(lake, day, settings.exam_days, TRAIN_WINDOW_DAYS)
+    return Night(night=day, train_start=start, train_end=end, exam_start=exam_start)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,15 @@ def test_feedback_with_an_id_of_the_days_own_data_is_left_out_and_counted(config
     assert staged.num_rows == 3 and "somebody else" not in staged["user_id"].to_pylist()
 
 
+def test_feedback_on_an_item_that_nobody_sells_is_left_out_and_counted(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    strange = {**INTERACTIONS.sample[0], "event_id": "x", "item_id": "made up",
+               "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}  # fmt: skip
+    EventLog(config.eventlog_uri).append([strange])
+    assert intake.ingest(config, night)["counts"]["events"] == {"read": 1, "kept": 0, "unknown_item": 1}
+    assert "x" not in Lake(config.lake_dir).staged(night).tables["interactions"]["event_id"].to_pylist()
+
+
 def test_feedback_that_comes_after_its_day_was_published_joins_the_next_night(config: Settings) -> None:
     take(config, FIRST + timedelta(days=2))
     late = {**INTERACTIONS.sample[0], "event_id": "late", "at": datetime(2026, 9, 3, 20, tzinfo=UTC)}

@@ -231,6 +231,22 @@ def test_a_kill_between_any_two_writes_leaves_a_champion_and_the_next_move_sets_
     assert registry.history(seat)[-1]["to"] == target
 
 
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_move_that_was_killed_before_the_alias_and_made_again_is_one_move(
+    registry: Registry, seat: Seat, submit: Callable[..., int], mlflow_server: Settings, kills: int
+) -> None:
+    first, second, third = submit(), submit(), submit()
+    registry.promote(seat, first, by="the gate", reason="empty")
+    registry.promote(seat, second, by="the gate", reason="better")
+    dying = Registry(mlflow_server)
+    dying.client = FailingAfter(registry.client, kills)  # type: ignore[assignment]
+    with pytest.raises(PowerCut):
+        dying.promote(seat, third, by="the gate", reason="better still")
+    registry.promote(seat, third, by="the gate", reason="better still")
+    assert aliases(registry, seat) == {PRODUCTION: third, PREVIOUS: second}
+    assert [move["to"] for move in registry.history(seat)] == [first, second, third]
+
+
 def test_a_champion_seated_by_hand_in_mlflow_is_where_a_rollback_returns(
     registry: Registry, seat: Seat, submit: Callable[..., int]
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_bad_day_fails_the_run_at_the_audit_with_the_reason_and_leaves_the_lak
     small: Settings, stack: Airflow
 ) -> None:
     night = FIRST_NIGHT + timedelta(days=3)
-    event = {"event_id": "bad", "user_id": "u", "item_id": "i", "kind": "teleport", "device": "mobile",
+    event = {"event_id": "bad", "user_id": "u", "item_id": "i000001", "kind": "teleport", "device": "mobile",
              "channel": "home", "at": datetime.combine(night, datetime.min.time(), UTC)}  # fmt: skip
     EventLog(small.eventlog_uri).append([event])  # past the service, which would have refused it
     before = Lake(small.lake_dir).days()

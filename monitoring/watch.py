@@ -1,0 +1,230 @@
+"""Compares the newest day's users with those the champion was trained on, and asks for a retrain on drift.
+
+    python -m monitoring.watch [--night 2026-10-12]
+
+Each watch is a run of the MLflow experiment `nightshift/watch`, with Evidently's report and the scores. A request is
+a file `home/triggers/<day>-v<champion>.json`, written last: if the watch is stopped before, the next one asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from monitoring.triggers import ColumnScore, Decision, Policy, Request, decide
+from nightshift.commands import emit, run_command
+from nightshift.contracts.features import USER_VIEW, watched
+from nightshift.errors import FeatureError, RegistryError
+from nightshift.lake import write_json
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import Settings
+from nightshift.settings import settings as read_settings
+
+if TYPE_CHECKING:
+    from nightshift.registry import Registry, Version
+
+EXPERIMENT = "nightshift/watch"
+REFERENCE = "features/reference.parquet"
+
+
+def newest_features(settings: Settings, night: date | None) -> tuple[date, Path]:
+    """The newest day (no later than `night`) that has user features, and their file.
+
+    Raises:
+        FeatureError: there is none.
+    """
+    folder = settings.features_dir / USER_VIEW
+    found = {date.fromisoformat(p.stem.removeprefix("day=")): p for p in folder.glob("day=*.parquet")}
+    days = [day for day in found if night is None or day <= night]
+    if not days:
+        until = f" up to {night}" if night else ""
+        raise FeatureError(
+            f"{folder}: no user features{until}; run `python -m feature_repo.build --night DATE` first"
+        )
+    return max(days), found[max(days)]
+
+
+def active_users(path: Path) -> pd.DataFrame:
+    """The watched features of the users who came that day; a damaged file raises FeatureError."""
+    try:
+        features = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FeatureError(
+            f"{path} cannot be read ({error}); delete it and build the features again"
+        ) from error
+    # Who was away has no features of the day at all, and would only blur the missing shares.
+    return features[features[[c for c in watched() if c in features]].notna().any(axis=1)]
+
+
+def reference_of(registry: Registry, champion: Version, into: Path) -> pd.DataFrame:
+    """What the champion was trained on. Raises RegistryError if its run has no such file."""
+    path = registry.artifact(champion.run_id, REFERENCE, into)
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RegistryError(
+            f"{RECOMMENDER.name} v{champion.number}: {REFERENCE} of its run {champion.run_id} "
+            f"cannot be read ({error}); train and promote a new version"
+        ) from error
+
+
+def watch(
+    settings: Settings, night: date | None, policy: Policy | None = None
+) -> tuple[date, dict[str, Any]]:
+    """Look at the newest day, keep what was seen in MLflow; returns the day and the step's result.
+
+    Raises:
+        FeatureError: no features. RegistryError: MLflow is down, or the champion has no reference.
+    """
+    from nightshift.registry import Registry
+
+    day, path = newest_features(settings, night)
+    registry = Registry(settings)
+    champion = registry.champion(RECOMMENDER)
+    if champion is None:
+        nobody = Decision(
+            False, 0.0, False, f"seat {RECOMMENDER.name} has no champion: nothing to compare with"
+        )
+        return day, result_of(day, None, [], nobody, None)
+    from monitoring.drift import compare
+
+    with tempfile.TemporaryDirectory() as temporary:
+        reference = reference_of(registry, champion, Path(temporary) / "reference")
+        html = Path(temporary) / "drift.html"
+        scores = compare(active_users(path), reference, watched(), html)
+        decision = decide(scores, policy or Policy(), day, requests(settings))
+        run_id = record(registry, day, champion, scores, decision, html)
+    return day, result_of(day, champion.number, scores, decision, run_id)
+
+
+def result_of(
+    day: date, champion: int | None, scores: list[ColumnScore], decision: Decision, run_id: str | None
+) -> dict[str, Any]:
+    return {
+        "drift": decision.drift,
+        "columns": [score.as_dict() for score in scores],
+        "share": decision.share,
+        "reason": decision.reason,
+        "champion": champion,
+        "day": day,
+        "run_id": run_id,
+        "already_requested": decision.already_requested,
+    }
+
+
+def requests(settings: Settings) -> list[Request]:
+    """Retrains asked for so far, read anew each time: events may come twice, files do not."""
+    facts = [json.loads(path.read_text()) for path in sorted(_triggers(settings).glob("*.json"))]
+    return [Request(date.fromisoformat(fact["day"]), int(fact["champion"])) for fact in facts]
+
+
+def keep_request(settings: Settings, result: dict[str, Any]) -> Path:
+    """Write the fact that a retrain was requested; doing it again changes nothing."""
+    path = _triggers(settings) / f"{result['day']}-v{result['champion']}.json"
+    if not path.exists():
+        kept = {name: result[name] for name in ("day", "champion", "share", "reason", "columns", "run_id")}
+        write_json(path, {"fact": "RetrainRequested", "seat": RECOMMENDER.name, **kept})
+    return path
+
+
+def _triggers(settings: Settings) -> Path:
+    return settings.home / "triggers"
+
+
+# --- MLflow --------------------------------------------------------------------------------------------
+
+
+def record(
+    registry: Registry,
+    day: date,
+    champion: Version,
+    scores: list[ColumnScore],
+    decision: Decision,
+    html: Path,
+) -> str:
+    """One run of the experiment `nightshift/watch`; returns its id. Raises RegistryError if MLflow is down."""
+    tags = {
+        "nightshift.task": f"watch@{day}",
+        "seat": RECOMMENDER.name,
+        "champion_version": str(champion.number),
+        "day": day.isoformat(),
+        "drift": str(decision.drift).lower(),
+        "mlflow.note.content": decision.reason,
+    }
+    metrics = {f"drift_{score.name}": score.score for score in scores if score.score is not None}
+    metrics |= {"drifted_share": decision.share, "drift": float(decision.drift)}
+    scores_file = html.with_name("scores.json")
+    write_json(scores_file, {"decision": decision.reason, "columns": [score.as_dict() for score in scores]})
+    with _reaching(registry.uri):
+        experiment = _experiment(registry)
+        _close_abandoned(registry, experiment, tags["nightshift.task"])
+        run = registry.client.create_run(experiment, run_name=f"{day} v{champion.number}", tags=tags)
+        run_id: str = run.info.run_id
+        try:
+            _log_metrics(registry, run_id, metrics)
+            for file in (scores_file, html):
+                if file.exists():
+                    registry.client.log_artifact(run_id, str(file))
+        except BaseException:
+            registry.client.set_terminated(run_id, "FAILED")
+            raise
+        registry.client.set_terminated(run_id)
+    return run_id
+
+
+def _log_metrics(registry: Registry, run_id: str, metrics: dict[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    registry.client.log_batch(
+        run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()]
+    )
+
+
+def _experiment(registry: Registry) -> str:
+    found = registry.client.get_experiment_by_name(EXPERIMENT)
+    return found.experiment_id if found is not None else registry.client.create_experiment(EXPERIMENT)
+
+
+def _close_abandoned(registry: Registry, experiment: str, task: str) -> None:
+    """A watch that was killed leaves its run RUNNING for ever; the next one of that day closes it."""
+    wanted = f"tags.`nightshift.task` = '{task}' AND attributes.status = 'RUNNING'"
+    for run in registry.client.search_runs([experiment], wanted):
+        registry.client.set_terminated(run.info.run_id, "KILLED")
+
+
+@contextmanager
+def _reaching(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # artifacts travel by requests, whose errors are OSErrors
+        raise RegistryError(
+            f"MLflow at {uri}: the watch could not be kept ({str(error)[:300]}); nothing was requested. "
+            "`nightshift status` tells whether it is up; then watch again"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Compare the newest features with the champion's.")
+    parser.add_argument("--night", type=date.fromisoformat, help="default: the newest day with features")
+    night = parser.parse_args(arguments).night
+    settings = read_settings()
+    day, result = watch(settings, night)
+    emit(settings, day, "watch", result)
+    if result["drift"] and not result["already_requested"]:
+        keep_request(settings, result)
+
+
+if __name__ == "__main__":
+    run_command(main)

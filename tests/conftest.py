@@ -1,0 +1,144 @@
+"""Shared by all tests: a real MLflow server, and a tiny published lake. No mocks of real components."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nightshift.commands import quiet_libraries
+from nightshift.contracts import INTERACTIONS, ITEMS, USERS
+from nightshift.lake import Lake
+from nightshift.settings import Settings
+from nightshift.sources import DayBatch
+
+quiet_libraries()  # before any test imports torch, feast or mlflow
+
+TINY_START = date(2026, 9, 1)
+TINY_DAYS = 8
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A real MLflow server on a free port; yields Settings with its URL and an own, empty home.
+
+    For an own home with the same server: `mlflow_server.model_copy(update={"home": tmp_path})`.
+    """
+    home = tmp_path_factory.mktemp("mlflow_home")
+    port = free_port()
+    log = home / "mlflow.log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(home / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_healthy(url, server, log)
+        yield Settings(_env_file=None, home=home, mlflow_url=url)  # type: ignore[call-arg]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"mlflow server ended with {server.returncode}: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"mlflow server not healthy after 90 s: {log.read_text()[-2000:]}")
+
+
+def publish_day(lake: Lake, batch: DayBatch) -> None:
+    """Stage, pass and publish a day, as a night does, without Great Expectations."""
+    lake.stage(batch)
+    lake.record_audit(batch.day, {"passed": True})
+    lake.publish(batch.day)
+
+
+def tiny_day(day: date, start: date = TINY_START, users: int = 40, items: int = 30) -> DayBatch:
+    """A day of a small world with planted taste: user n likes category n % 3, and the first items most."""
+    number = (day - start).days
+    random = np.random.default_rng(number)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    rows = []
+    for user in range(users):
+        if random.random() < 0.3:
+            continue  # away today
+        count = int(random.integers(2, 6))
+        mine = np.arange(items)[np.arange(items) % 3 == user % 3]
+        pool = np.where(
+            random.random(count) < 0.8, random.choice(mine, count), random.integers(0, items, count)
+        )
+        for n, item in enumerate(pool):
+            kind = ("view", "click", "purchase", "rating")[int(random.integers(0, 4))]
+            value = {"purchase": 10.0 + item, "rating": float(random.integers(1, 6))}.get(kind)
+            rows.append(
+                {
+                    "event_id": f"{day}-{user}-{n}",
+                    "user_id": f"u{user:03d}",
+                    "item_id": f"i{item:03d}",
+                    "kind": kind,
+                    "value": value,
+                    "at": midnight + timedelta(hours=9 + user % 10, minutes=3 * n),
+                    "session_id": f"s{day}-{user}",
+                    "device": "mobile" if user % 2 else "desktop",
+                    "channel": "home",
+                }
+            )
+    first = number == 0
+    people = [{"user_id": f"u{n:03d}", "registered_at": midnight} for n in range(users)] if first else []
+    things = [
+        {
+            "item_id": f"i{n:03d}",
+            "title": f"상품 {n}",
+            "category": ("book", "food", "toy")[n % 3],
+            "price": 10.0 + n,
+            "created_at": midnight,
+        }
+        for n in range(items)
+    ]
+    tables = {
+        "interactions": INTERACTIONS.table(rows),
+        "users": USERS.table(people),
+        "items": ITEMS.table(things if first else []),
+    }
+    return DayBatch(day=day, tables=tables, counts={"read": len(rows), "kept": len(rows)})
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose home holds a lake of 8 published days, 40 users × 30 items. Read it; copy it to write."""
+    home = tmp_path_factory.mktemp("tiny_home")
+    lake = Lake(home / "lake")
+    for number in range(TINY_DAYS):
+        publish_day(lake, tiny_day(TINY_START + timedelta(days=number)))
+    return Settings(_env_file=None, home=home)  # type: ignore[call-arg]

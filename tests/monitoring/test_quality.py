@@ -1,0 +1,273 @@
+"""Bad days are found, named and set aside; good ones, in any language, may be published."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring import quality
+from monitoring.quality import Auditor, Report, audit_night, known_items, refusal
+from nightshift.commands import read_step, run_command
+from nightshift.contracts import CONTRACTS, INTERACTIONS
+from nightshift.errors import ContractError, LakeError, QuarantinedError
+from nightshift.lake import Lake
+from nightshift.settings import Settings
+from nightshift.sources import DayBatch
+
+NIGHT = date(2026, 9, 1)  # the day of the contracts' samples
+
+
+def rows(count: int = 20) -> list[dict[str, Any]]:
+    """`count` valid Korean interactions of NIGHT, half of them ratings."""
+    sample = INTERACTIONS.sample[2]
+    rating = {"kind": "rating", "value": 4.0}
+    view = {"kind": "view", "value": None}
+    return [
+        {
+            **sample,
+            **(rating if n % 2 else view),
+            "event_id": f"사건{n}",
+            "at": sample["at"] + timedelta(seconds=n),
+        }
+        for n in range(count)
+    ]
+
+
+def batch(
+    interactions: list[dict[str, Any]], day: date = NIGHT, items: list[dict[str, Any]] | None = None
+) -> DayBatch:
+    """A day with these interactions and, unless others are given, the items of the contract's sample."""
+    given = {"interactions": interactions, "users": list(CONTRACTS["users"].sample)}
+    given["items"] = list(CONTRACTS["items"].sample) if items is None else items
+    tables = {name: CONTRACTS[name].table(table) for name, table in given.items()}
+    return DayBatch(day=day, tables=tables, counts={"read": len(interactions), "kept": len(interactions)})
+
+
+@pytest.fixture(scope="module")
+def auditor(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
+    return Auditor(tmp_path_factory.mktemp("quality"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Settings:
+    return Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+
+
+def audit(auditor: Auditor, interactions: list[dict[str, Any]], **other: Any) -> Report:
+    no_items = known_items(Lake(Path("/nonexistent")))
+    return auditor.audit(NIGHT, batch(interactions, **other).tables, no_items)
+
+
+def failed(report: Report) -> list[tuple[str, str | None, str]]:
+    return [(one["table"], one["column"], one["expectation"]) for one in report.failures]
+
+
+def changed(row: int, **values: Any) -> list[dict[str, Any]]:
+    found = rows()
+    found[row].update(values)
+    return found
+
+
+def test_a_valid_korean_day_passes_with_every_expectation_of_the_contracts(auditor: Auditor) -> None:
+    report = audit(auditor, rows())
+    assert report.failures == []
+    assert report.rows == {"interactions": 20, "users": 2, "items": 2}
+    assert report.expectations > 50
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "expectation", "named"),
+    [
+        ({"kind": "삭제"}, "kind", "expect_column_values_to_be_in_set", "'삭제'"),
+        ({"device": "fridge"}, "device", "expect_column_values_to_be_in_set", "'fridge'"),
+        ({"user_id": None}, "user_id", "expect_column_values_to_not_be_null", "1 of 20 rows"),
+        ({"at": None}, "at", "expect_column_values_to_not_be_null", "1 of 20 rows"),
+        ({"event_id": "사건0"}, "event_id", "expect_column_values_to_be_unique", "'사건0'"),
+        ({"session_id": "긴" * 129}, "session_id", "expect_column_value_lengths_to_be_between", "1 of 20"),
+        ({"value": 9.0}, "value", "expect_column_values_to_be_between", "'9.0'"),
+        ({"value": None}, "value", "expect_column_values_to_not_be_null", "A rating has a value"),
+        (
+            {"kind": "purchase", "value": -1.0},
+            "value",
+            "expect_column_values_to_be_between",
+            "'-1.0'",
+        ),
+        (
+            {"kind": "purchase", "value": float("inf")},
+            "value",
+            "expect_column_values_to_be_between",
+            "'inf'",
+        ),
+        (
+            {"at": datetime(2026, 9, 2, tzinfo=UTC)},
+            "at",
+            "expect_column_values_to_be_between",
+            "2026-09-02 00:00:00+00:00",
+        ),
+    ],
+)
+def test_one_bad_value_fails_exactly_its_own_expectation(
+    auditor: Auditor, values: dict[str, Any], column: str, expectation: str, named: str
+) -> None:
+    report = audit(auditor, changed(3, **values))
+    assert failed(report) == [("interactions", column, expectation)]
+    assert f"interactions.{column}: {expectation}" in report.reason()
+    assert named in report.reason()
+
+
+def test_a_day_without_interactions_fails_but_one_without_new_items_does_not(auditor: Auditor) -> None:
+    assert failed(audit(auditor, [])) == [("interactions", None, "expect_table_row_count_to_be_between")]
+    described = CONTRACTS["items"].table(list(CONTRACTS["items"].sample))["item_id"].combine_chunks()
+    tables = batch(rows(), items=[]).tables
+    assert auditor.audit(NIGHT, tables, described).passed
+
+
+def test_an_absent_interactions_table_counts_as_an_empty_one(auditor: Auditor) -> None:
+    tables = {name: t for name, t in batch(rows()).tables.items() if name != "interactions"}
+    report = auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
+    assert failed(report) == [("interactions", None, "expect_table_row_count_to_be_between")]
+
+
+def test_a_few_late_events_pass_but_a_file_of_another_day_does_not(auditor: Auditor) -> None:
+    old = datetime(2026, 8, 20, tzinfo=UTC)
+    assert audit(auditor, changed(3, at=old)).passed
+    misdated = [{**row, "at": old} for row in rows()]
+    assert failed(audit(auditor, misdated)) == [("interactions", "at", "expect_column_values_to_be_between")]
+
+
+def test_events_about_items_that_nobody_described_fail_above_one_percent(auditor: Auditor) -> None:
+    many = rows(200)
+    many[0]["item_id"] = many[1]["item_id"] = "유령"
+    assert audit(auditor, many).passed
+    many[2]["item_id"] = "유령"
+    report = audit(auditor, many)
+    assert failed(report) == [("interactions", "unknown_item_id", "expect_column_values_to_be_null")]
+    assert "3 of 200 rows, such as '유령'" in report.reason()
+
+
+def test_a_column_that_went_missing_is_named(auditor: Auditor) -> None:
+    tables = batch(rows()).tables
+    tables["interactions"] = tables["interactions"].drop_columns(["channel"])
+    report = auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
+    assert ("interactions", None, "expect_table_columns_to_match_set") in failed(report)
+    assert any("channel" in one["text"] for one in report.failures if one["column"] == "channel")
+
+
+def test_a_table_without_a_required_column_cannot_even_be_staged(home: Settings) -> None:
+    day = batch(rows())
+    day.tables["interactions"] = day.tables["interactions"].drop_columns(["kind"])
+    with pytest.raises(ContractError, match="column 'kind' is missing"):
+        Lake(home.lake_dir).stage(day)
+    assert Lake(home.lake_dir).staged_days() == []
+
+
+def test_a_passed_day_can_be_published_and_its_data_docs_open_from_disk(home: Settings) -> None:
+    lake = Lake(home.lake_dir)
+    lake.stage(batch(rows()))
+    with pytest.raises(LakeError, match="has not passed an audit"):
+        lake.publish(NIGHT)
+    result = audit_night(home, NIGHT)
+    assert (result["days"], result["passed"], result["failed_expectations"]) == (1, [NIGHT], 0)
+    page = Path(result["data_docs"])
+    assert "interactions" in page.read_text()
+    assert list(page.parent.glob("validations/interactions/2026-09-01/*/*.html"))
+    assert refusal(lake, NIGHT) is None
+    lake.publish(NIGHT)
+    assert lake.days() == [NIGHT]
+    again = audit_night(home, NIGHT)
+    assert (again["days"], again["rows"]) == (0, 0)
+    assert refusal(lake, NIGHT) is None
+
+
+def test_a_bad_night_is_quarantined_the_lake_unchanged_and_the_reason_stays(home: Settings) -> None:
+    lake = Lake(home.lake_dir)
+    lake.stage(batch(rows()))
+    audit_night(home, NIGHT)
+    lake.publish(NIGHT)
+    before, next_night = lake.digest(NIGHT, NIGHT), NIGHT + timedelta(days=1)
+    bad = [{**row, "at": row["at"] + timedelta(days=1)} for row in changed(3, kind="삭제")]
+    lake.stage(batch(bad, next_night, items=[]))
+    result = audit_night(home, next_night)
+    assert result["quarantined"] == [next_night]
+    assert (lake.days(), lake.staged_days(), lake.digest(NIGHT, next_night)) == ([NIGHT], [], before)
+    report = json.loads((lake.root / "quarantine" / str(next_night) / "report.json").read_text())
+    assert [one["values"] for one in report["failures"]] == [["삭제"]]
+    first = refusal(lake, next_night)
+    assert isinstance(first, QuarantinedError)
+    for words in ("interactions.kind", "expect_column_values_to_be_in_set", "'삭제'", "report.json"):
+        assert words in str(first)
+    audit_night(home, next_night)
+    assert str(refusal(lake, next_night)) == str(first)
+
+
+def test_a_bad_day_of_the_past_is_set_aside_and_the_night_goes_on(home: Settings) -> None:
+    lake, tomorrow = Lake(home.lake_dir), NIGHT + timedelta(days=1)
+    yesterday = NIGHT - timedelta(days=1)
+    lake.stage(
+        batch([{**row, "at": row["at"] - timedelta(days=1)} for row in changed(3, kind="?")], yesterday)
+    )
+    lake.stage(batch(rows()))
+    lake.stage(batch(rows(), tomorrow))
+    result = audit_night(home, NIGHT)
+    assert (result["passed"], result["quarantined"]) == ([NIGHT], [yesterday])
+    assert list(result["reasons"]) == [str(yesterday)]
+    assert refusal(lake, NIGHT) is None
+    assert lake.staged_days() == [NIGHT, tomorrow], "a day later than the night is not this night's business"
+
+
+def test_a_staged_file_cut_in_half_is_quarantined_and_named(home: Settings) -> None:
+    lake = Lake(home.lake_dir)
+    file = lake.stage(batch(rows())) / "interactions.parquet"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert audit_night(home, NIGHT)["quarantined"] == [NIGHT]
+    assert "cannot be read" in str(refusal(lake, NIGHT))
+
+
+@pytest.mark.parametrize(
+    ("interactions", "status", "words"),
+    [
+        (None, LakeError.exit_status, "nothing is staged"),
+        (
+            [],
+            QuarantinedError.exit_status,
+            "interactions: expect_table_row_count_to_be_between failed, found 0",
+        ),
+    ],
+)
+def test_the_command_prints_its_result_and_a_refused_night_ends_it_in_one_line(
+    home: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interactions: list[dict[str, Any]] | None,
+    status: int,
+    words: str,
+) -> None:
+    if interactions is not None:
+        Lake(home.lake_dir).stage(batch(interactions))
+    monkeypatch.setattr(quality, "read_settings", lambda: home)
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: quality.main(["--night", "2026-09-01"]))
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    result = json.loads(printed.out.splitlines()[-1])
+    assert result == read_step(home, NIGHT, "audit")
+    assert result["days"] == (interactions is not None)
+    assert len(printed.err.splitlines()) == 1
+    assert words in printed.err
+
+
+def test_a_result_cut_short_by_a_kill_does_not_stop_the_next_night(home: Settings) -> None:
+    lake = Lake(home.lake_dir)
+    lake.stage(batch(rows()))
+    audit_night(home, NIGHT)
+    for path in (home.home / "quality" / "gx").rglob("*.json"):
+        path.write_text(path.read_text()[:40])
+    (home.home / "quality" / "gx" / "great_expectations.yml").write_text("config_version: [")
+    lake.publish(NIGHT)
+    tomorrow = NIGHT + timedelta(days=1)
+    lake.stage(batch(rows(), tomorrow))
+    assert audit_night(home, tomorrow)["passed"] == [tomorrow]

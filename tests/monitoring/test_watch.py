@@ -1,0 +1,195 @@
+"""The watch against a real MLflow server: nobody in the seat, no drift, drift, drift again, and no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring import watch
+from monitoring.triggers import ColumnScore, Policy, decide
+from nightshift.commands import read_step, run_command
+from nightshift.contracts.features import USER_VIEW, watched
+from nightshift.errors import FeatureError, RegistryError
+from nightshift.registry import PRODUCTION, Registry
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import Settings
+
+DAY = date(2026, 10, 12)
+
+
+def users(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame({name: random.gamma(2.0, 2.0, rows) + shift for name in watched()})
+
+
+def put_features(settings: Settings, day: date, features: pd.DataFrame) -> None:
+    folder = settings.features_dir / USER_VIEW
+    folder.mkdir(parents=True, exist_ok=True)
+    away = pd.DataFrame(np.nan, index=range(50), columns=features.columns)
+    pd.concat([features, away]).to_parquet(folder / f"day={day}.parquet")
+
+
+@pytest.fixture
+def home(mlflow_server: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """An own home and an empty seat; whoever sat in it is put back."""
+    settings = mlflow_server.model_copy(update={"home": tmp_path})
+    registry = Registry(settings)
+    before = registry.champion(RECOMMENDER)
+    if before is not None:
+        registry.client.delete_registered_model_alias(RECOMMENDER.registered_model, PRODUCTION)
+    yield settings
+    if before is not None:
+        name, number = RECOMMENDER.registered_model, str(before.number)
+        registry.client.set_registered_model_alias(name, PRODUCTION, number)
+
+
+def seat_champion(settings: Settings, reference: pd.DataFrame | None) -> int:
+    registry = Registry(settings)
+    found = registry.client.get_experiment_by_name("nightshift/test-watch")
+    experiment = found.experiment_id if found else registry.client.create_experiment("nightshift/test-watch")
+    run_id = registry.client.create_run(experiment).info.run_id
+    if reference is not None:
+        file = settings.home / "reference.parquet"
+        reference.to_parquet(file)
+        registry.client.log_artifact(run_id, str(file), "features")
+    registry.client.set_terminated(run_id)
+    version = registry.submit(RECOMMENDER, run_id=run_id, model_uri=f"runs:/{run_id}/model", tags={})
+    registry.promote(RECOMMENDER, version.number, by="test", reason="first")
+    return version.number
+
+
+def run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> dict[str, Any]:
+    """What the command prints last."""
+    monkeypatch.setattr(watch, "read_settings", lambda: settings)
+    watch.main(list(arguments))
+    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return result
+
+
+def test_without_a_champion_it_says_so_and_asks_for_nothing(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_features(home, DAY, users(300, 1))
+    result = run(home, monkeypatch, capsys)
+    assert (result["drift"], result["champion"], result["day"]) == (False, None, "2026-10-12")
+    assert "has no champion" in result["reason"]
+    assert result == read_step(home, DAY, "watch")
+
+
+def test_drift_is_found_on_its_day_kept_in_mlflow_and_requested_once(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = seat_champion(home, users(5_000, 0))
+    put_features(home, DAY - timedelta(days=1), users(300, 1))
+    quiet = run(home, monkeypatch, capsys)
+    assert (quiet["drift"], quiet["share"]) == (False, 0.0)
+    assert not (home.home / "triggers").exists()
+
+    put_features(home, DAY, users(300, 2, shift=2.0))
+    found = run(home, monkeypatch, capsys)
+    assert (found["drift"], found["already_requested"], found["champion"]) == (True, False, number)
+    assert [column["drifted"] for column in found["columns"]] == [True] * len(watched())
+    fact = home.home / "triggers" / f"2026-10-12-v{number}.json"
+    kept = json.loads(fact.read_text())
+    assert (kept["fact"], kept["day"], kept["run_id"]) == ("RetrainRequested", "2026-10-12", found["run_id"])
+
+    registry = Registry(home)
+    logged = registry.client.get_run(found["run_id"])
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["champion_version"] == str(number)
+    assert logged.data.metrics["drifted_share"] == 1.0
+    files = {file.path for file in registry.client.list_artifacts(found["run_id"])}
+    assert files == {"drift.html", "scores.json"}
+
+    again = run(home, monkeypatch, capsys)
+    assert (again["drift"], again["already_requested"]) == (True, True)
+    assert json.loads(fact.read_text()) == kept
+    assert len(list(fact.parent.iterdir())) == 1
+    earlier = run(home, monkeypatch, capsys, "--night", "2026-10-11")
+    assert (earlier["drift"], earlier["day"]) == (False, "2026-10-11")
+
+
+def test_a_watch_that_was_killed_is_closed_by_the_next_one(home: Settings) -> None:
+    seat_champion(home, users(500, 0))
+    put_features(home, DAY, users(300, 1))
+    registry = Registry(home)
+    experiment = watch._experiment(registry)
+    left = registry.client.create_run(experiment, tags={"nightshift.task": f"watch@{DAY}"}).info.run_id
+    other = registry.client.create_run(experiment, tags={"nightshift.task": "watch@2026-10-01"}).info.run_id
+    watch.watch(home, None)
+    assert registry.client.get_run(left).info.status == "KILLED"
+    assert registry.client.get_run(other).info.status == "RUNNING"
+
+
+def test_a_champion_without_a_reference_is_an_error_that_names_it(home: Settings) -> None:
+    number = seat_champion(home, None)
+    put_features(home, DAY, users(300, 1))
+    with pytest.raises(RegistryError, match=r"reference\.parquet"):
+        watch.watch(home, None)
+    assert number > 0
+
+
+def test_a_day_that_nobody_came_is_no_evidence_and_is_said(home: Settings) -> None:
+    seat_champion(home, users(500, 0))
+    put_features(home, DAY, users(0, 1))
+    _, result = watch.watch(home, None)
+    assert result["drift"] is False
+    assert "nothing could be compared" in result["reason"]
+    assert result["run_id"] is not None
+
+
+def test_without_features_it_says_what_to_run(home: Settings) -> None:
+    with pytest.raises(FeatureError, match=r"feature_repo\.build"):
+        watch.watch(home, None)
+    put_features(home, DAY, users(300, 1))
+    with pytest.raises(FeatureError, match="up to 2026-10-11"):
+        watch.watch(home, DAY - timedelta(days=1))
+
+
+def test_a_feature_file_cut_in_half_is_named(home: Settings) -> None:
+    seat_champion(home, users(500, 0))
+    put_features(home, DAY, users(300, 1))
+    (file,) = (home.features_dir / USER_VIEW).iterdir()
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(FeatureError, match=r"day=2026-10-12\.parquet cannot be read"):
+        watch.watch(home, None)
+
+
+def test_when_mlflow_is_down_it_ends_with_status_1_in_one_line_and_requests_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = Settings(_env_file=None, home=tmp_path, mlflow_url="http://127.0.0.1:9")  # type: ignore[call-arg]
+    put_features(down, DAY, users(300, 1, shift=2.0))
+    monkeypatch.setattr(watch, "read_settings", lambda: down)
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: watch.main([]))
+    printed = capsys.readouterr()
+    assert ended.value.code == 1
+    assert printed.out == ""
+    assert "127.0.0.1:9" in printed.err
+    assert read_step(down, DAY, "watch") is None
+    assert not (tmp_path / "triggers").exists()
+
+
+def test_a_watch_that_cannot_be_kept_is_an_error_before_anything_is_requested(
+    home: Settings, tmp_path: Path
+) -> None:
+    seat_champion(home, users(500, 0))
+    champion = Registry(home).champion(RECOMMENDER)
+    assert champion is not None
+    gone = Registry(home.model_copy(update={"mlflow_url": "http://127.0.0.1:9"}))
+    moved = [ColumnScore("a", 1.0, 0.1)]
+    decision = decide(moved, Policy(), DAY)
+    assert decision.request
+    with pytest.raises(RegistryError, match=r"could not be kept .* nothing was requested"):
+        watch.record(gone, DAY, champion, moved, decision, tmp_path / "drift.html")
+    assert watch.requests(home) == []

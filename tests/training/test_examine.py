@@ -1,0 +1,324 @@
+"""A night's gate against a real MLflow server: what is written down, who gets the seat, what a rerun does."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from nightshift.errors import LakeError, RegistryError, SettingsError
+from nightshift.registry import Registry, Version
+from nightshift.seats import RECOMMENDER, Seat
+from nightshift.settings import Settings
+from training import examine
+from training.baselines.popularity import Popularity
+from training.examine import Hall, already_seated, find_seat, judge
+from training.recipe import Night
+from training.scoring import Exam
+
+NIGHT = date(2026, 9, 28)
+USERS = [f"u{n:03d}" for n in range(120)]
+ITEMS = [f"i{n:03d}" for n in range(60)]
+WANTED = {user: ITEMS[(7 * n) % 50] for n, user in enumerate(USERS)}
+EXAM = Exam(
+    users=USERS,
+    relevant=[[WANTED[user]] for user in USERS],
+    seen=[[] for _ in USERS],
+    features=pd.DataFrame({"user_id": USERS}),
+    catalogue=ITEMS,
+    start=NIGHT,
+    end=NIGHT,
+    digest="d1g35t",
+)
+# Popularity knows only the last ten items, which nobody wants tonight.
+BASELINE = Popularity(
+    pd.DataFrame({"user_id": [f"x{n}" for n in range(10)], "item_id": ITEMS[50:]}),
+    pd.DataFrame({"item_id": ITEMS, "title": ITEMS, "category": "all"}),
+)
+PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
+
+
+def hall(night: date = NIGHT, exam: Exam | None = EXAM, problem: str = "") -> Hall:
+    window = Night(
+        night=night, train_start=date(2026, 9, 1), train_end=night - timedelta(days=1), exam_start=night
+    )
+    return Hall(window, exam, problem, BASELINE)
+
+
+def table(skill: float, seed: int = 0) -> dict[str, Any]:
+    """A model that puts the wanted item first for a `skill` share of the users, and half-way down for the others."""
+    random = np.random.default_rng(seed)
+    scores = {}
+    for n, user in enumerate(USERS):
+        row = random.random(len(ITEMS)).round(4)
+        row[ITEMS.index(WANTED[user])] = 2.0 if (n * 37) % 100 < 100 * skill else 0.5
+        scores[user] = row.tolist()
+    return {"items": ITEMS, "scores": scores}
+
+
+@pytest.fixture
+def registry(mlflow_server: Settings) -> Registry:
+    return Registry(mlflow_server)
+
+
+@pytest.fixture
+def seat() -> Seat:
+    return replace(RECOMMENDER, registered_model=f"seat-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def hand_in(registry: Registry, seat: Seat, tmp_path: Path) -> Callable[..., Version]:
+    """Package a table as a real MLflow model and submit it as `family`'s candidate of `night`."""
+
+    def _hand_in(content: dict[str, Any], night: date = NIGHT, family: str = "ncf", **tags: str) -> Version:
+        path = tmp_path / "table.json"
+        path.write_text(json.dumps(content))
+        mlflow.set_experiment("gate tests")
+        with mlflow.start_run() as run:
+            logged = mlflow.pyfunc.log_model(
+                name="model", python_model=str(PREDICTOR), artifacts={"table": str(path)}, pip_requirements=[]
+            )
+        tags = {
+            "family": family,
+            "night": night.isoformat(),
+            "train_end": str(night - timedelta(days=1)),
+            **tags,
+        }
+        return registry.submit(seat, run_id=run.info.run_id, model_uri=logged.model_uri, tags=tags)
+
+    return _hand_in
+
+
+def seated(registry: Registry, seat: Seat) -> int | None:
+    champion = registry.champion(seat)
+    return champion.number if champion else None
+
+
+def test_the_first_candidate_that_beats_popularity_takes_the_empty_seat(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], tmp_path: Path
+) -> None:
+    version = hand_in(table(0.5))
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["candidate"], result["champion"]) == ("promote", version.number, None)
+    assert result["production"] == version.number
+    assert result["exam"] == {"users": 120, "digest": "d1g35t", "start": "2026-09-28", "end": "2026-09-28"}
+    assert (
+        result["candidate_metrics"]["hr_at_10"] == pytest.approx(0.5, abs=0.05)
+        and result["champion_metrics"] is None
+    )
+    assert result["baseline_metrics"]["hr_at_10"] == 0
+
+    champion = registry.champion(seat)
+    assert champion is not None and champion.number == version.number
+    assert champion.tags["verdict"] == "promote" and "beyond noise" in champion.tags["verdict_reason"]
+    assert champion.tags["exam_digest"] == "d1g35t"
+    assert float(champion.tags["exam_ndcg_at_10"]) == pytest.approx(result["candidate_metrics"]["ndcg_at_10"])
+    assert champion.description.startswith(f"**Promoted: version {version.number} (ncf)")
+    assert registry.metrics(version.run_id)["exam_hr_at_10"] == result["candidate_metrics"]["hr_at_10"]
+    (move,) = registry.history(seat)
+    assert move["by"] == "the gate" and move["exam_digest"] == "d1g35t" and move["reason"]
+    kept = json.loads(registry.artifact(version.run_id, "verdict/verdict.json", tmp_path).read_text())
+    assert {check["status"] for check in kept["own"]["checks"]} == {"pass"}
+    shown = registry.artifact(version.run_id, "verdict/verdict.md", tmp_path).read_text()
+    assert shown.startswith("# Promoted: version")
+
+
+def test_running_the_gate_again_after_the_promotion_changes_nothing(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    version = hand_in(table(0.5))
+    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    first = judge(registry, seat, hall(), ["ncf"])
+    before = registry.get(seat, version.number)
+    again = already_seated(registry, seat, NIGHT, ["ncf"])
+    assert again is not None
+    note = again.pop("note")
+    assert again == json.loads(json.dumps(first))
+    assert "holds the seat already" in note
+    assert registry.get(seat, version.number) == before and len(registry.history(seat)) == 1
+
+
+def test_a_gate_killed_between_verdict_and_promotion_ends_the_same_when_run_again(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(table(0.5))
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "promote", killed)
+        with pytest.raises(KeyboardInterrupt):
+            judge(registry, seat, hall(), ["ncf"])
+    assert registry.champion(seat) is None
+    written = registry.get(seat, 1)
+    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    assert judge(registry, seat, hall(), ["ncf"])["production"] == 1
+    rewritten = registry.get(seat, 1)
+    assert rewritten.tags["verdict_reason"] == written.tags["verdict_reason"]
+    assert rewritten.description == written.description
+
+
+def test_an_equal_candidate_keeps_the_champion_and_both_sat_tonights_exam(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    champion = hand_in(table(0.5), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    candidate = hand_in(table(0.5))
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["production"]) == ("keep", champion.number)
+    assert seated(registry, seat) == champion.number
+    assert result["champion_metrics"] == result["candidate_metrics"]
+    assert any("Not better than the champion beyond noise" in reason for reason in result["reasons"])
+    assert registry.get(seat, candidate.number).tags["verdict"] == "keep"
+    points = registry.client.get_metric_history(champion.run_id, "exam_hr_at_10")
+    assert [p.step for p in points] == [NIGHT.toordinal()]
+    assert "verdict" not in registry.get(seat, champion.number).tags
+
+
+def test_a_better_candidate_takes_the_seat_and_the_champion_becomes_previous(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    champion = hand_in(table(0.3), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    candidate = hand_in(table(0.6))
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["champion"], result["production"]) == (
+        "promote",
+        champion.number,
+        candidate.number,
+    )
+    assert registry.rollback(seat, to=None, by="test", reason="back").number == champion.number
+
+
+def test_a_version_that_was_rolled_back_is_not_seated_again_by_a_rerun(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    champion = hand_in(table(0.3), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    hand_in(table(0.6))
+    judge(registry, seat, hall(), ["ncf"])
+    registry.rollback(seat, to=None, by="mina", reason="sold-out items")
+    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["production"]) == ("keep", champion.number)
+    assert seated(registry, seat) == champion.number
+    assert "This version was rolled back: mina: sold-out items" in result["reasons"]
+
+
+def test_a_family_that_did_not_arrive_blocks_the_seat_and_is_named(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    hand_in(table(0.5))
+    result = judge(registry, seat, hall(), ["ncf", "two_tower"])
+    assert result["decision"] == "not blessed" and result["production"] is None
+    assert seated(registry, seat) is None
+    assert result["reasons"] == ["The candidate of family two_tower is missing."]
+    assert registry.get(seat, 1).tags["verdict"] == "not blessed"
+
+
+def test_a_night_without_any_candidate_says_so(registry: Registry, seat: Seat) -> None:
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["candidate"]) == ("not blessed", None)
+    assert result["reasons"] == ["The candidate of family ncf is missing."]
+    assert result["exam"]["users"] == 120 and result["candidate_metrics"] == {}
+
+
+def test_a_retried_training_counts_with_its_newest_version_only(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    hand_in(table(0.5))
+    newest = hand_in(table(0.6))
+    assert judge(registry, seat, hall(), ["ncf"])["candidate"] == newest.number
+    assert "verdict" not in registry.get(seat, 1).tags
+
+
+def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_told(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    good, better = hand_in(table(0.4)), hand_in(table(0.7), family="two_tower")
+    result = judge(registry, seat, hall(), ["ncf", "two_tower"])
+    assert (result["decision"], result["production"], result["family"]) == (
+        "promote",
+        better.number,
+        "two_tower",
+    )
+    assert seated(registry, seat) == better.number
+    loser = registry.get(seat, good.number).tags
+    assert loser["verdict"] == "keep"
+    assert (
+        loser["verdict_reason"] == f"Good enough, but version {better.number} (two_tower) was better still."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"broken": True}, "cannot be loaded"),
+        ({"items": ITEMS, "scores": {user: [1.0] for user in USERS}}, "the model scored (120, 1)"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_or_scored_is_missing_evidence_not_a_crash(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], content: dict[str, Any], words: str
+) -> None:
+    champion = hand_in(table(0.3), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    hand_in(content)
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["production"]) == ("not blessed", champion.number)
+    assert seated(registry, seat) == champion.number
+    assert words in result["reasons"][0]
+
+
+def test_a_champion_trained_on_the_exam_day_makes_it_no_exam(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    later = hand_in(table(0.3), night=NIGHT + timedelta(days=1))
+    registry.promote(seat, later.number, by="test", reason="a later night's winner")
+    hand_in(table(0.6))
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["decision"], result["production"]) == ("keep", later.number)
+    assert seated(registry, seat) == later.number
+    assert "The champion was trained on data up to 2026-09-28" in result["reasons"][0]
+
+
+def test_a_night_on_which_nobody_met_anything_new_has_no_exam(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    hand_in(table(0.5))
+    result = judge(registry, seat, hall(exam=None, problem="nobody met an item that was new"), ["ncf"])
+    assert result["decision"] == "not blessed" and result["exam"]["users"] == 0
+    assert seated(registry, seat) is None
+    assert "nobody met an item that was new" in result["reasons"][0]
+
+
+def test_an_mlflow_that_dies_during_the_exam_is_no_verdict_on_the_model(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(table(0.5))
+
+    def gone(*_: Any) -> None:
+        raise RegistryError("MLflow does not answer")
+
+    monkeypatch.setattr(Registry, "load", gone)
+    with pytest.raises(RegistryError):
+        judge(registry, seat, hall(), ["ncf"])
+    assert "verdict" not in registry.get(seat, 1).tags
+
+
+def test_a_night_that_is_not_published_and_a_seat_that_is_not_there_are_errors_in_words(
+    mlflow_server: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(LakeError, match="night 2026-09-28 is not published"):
+        examine.examine(mlflow_server.model_copy(update={"home": tmp_path}), RECOMMENDER, NIGHT, ["ncf"])
+    with pytest.raises(SettingsError, match="there is no seat 'chef'; the seats are recommender"):
+        find_seat("chef")

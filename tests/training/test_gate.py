@@ -1,0 +1,255 @@
+"""The gate's decision: what promotes, what never does, and how often it errs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from training.gate import POLICIES, Evidence, Policy, Sitting, Verdict, decide
+
+START, END = date(2026, 9, 28), date(2026, 9, 28)
+POLICY = Policy(primary="gain", guardrails={"hits": 0.1, "spread": 0.3}, floors={"hits": 0.05}, draws=400)
+UNIT = st.floats(0, 1, allow_nan=False, width=32)
+
+
+def sitting(name: str, gain: np.ndarray, *, hits: np.ndarray | None = None, spread: float = 0.5) -> Sitting:
+    hits = np.full(len(gain), 0.5) if hits is None else hits
+    return Sitting(name, "exam", {"gain": gain, "hits": hits}, {"spread": spread}, date(2026, 9, 27))
+
+
+def evidence(candidate: Sitting | None, champion: Sitting | None, **changes: object) -> Evidence:
+    users = len(candidate.per_user["gain"]) if candidate and candidate.per_user else 60
+    baseline = sitting("popularity baseline", np.zeros(users))
+    return replace(Evidence("exam", START, END, candidate, champion, baseline), **changes)  # type: ignore[arg-type]
+
+
+def noisy(seed: int, mean: float, users: int = 200) -> np.ndarray:
+    return np.clip(np.random.default_rng(seed).normal(mean, 0.1, users), 0, 1)
+
+
+def status(verdict: Verdict, name: str) -> str:
+    return next(check.status for check in verdict.checks if check.name == name)
+
+
+BASE = noisy(0, 0.3)
+CLEARLY_BETTER = evidence(sitting("candidate", BASE + 0.1), sitting("champion", BASE))
+
+
+def test_a_clearly_better_candidate_is_promoted_and_the_reason_has_the_figures() -> None:
+    verdict = decide(CLEARLY_BETTER, POLICY)
+    assert verdict.decision == "promote"
+    assert {check.status for check in verdict.checks} == {"pass"}
+    assert verdict.reason.startswith("Better than the champion beyond noise: gain 0.40")
+    assert "against 0.30" in verdict.reason and "+0.1000" in verdict.reason
+
+
+def test_with_an_empty_seat_the_candidate_must_beat_the_baseline_beyond_noise() -> None:
+    better = evidence(sitting("candidate", BASE), None)
+    assert decide(better, POLICY).decision == "promote"
+    assert "popularity baseline" in decide(better, POLICY).reason
+    luck = np.zeros(200)
+    luck[:2] = 1.0
+    lucky = decide(evidence(sitting("candidate", luck), None), POLICY)
+    assert lucky.decision == "not blessed"
+    assert status(lucky, "better than the popularity baseline") == "fail"
+
+
+def test_a_candidate_that_beats_the_champion_but_not_the_baseline_does_not_take_the_seat() -> None:
+    strong = sitting("popularity baseline", BASE + 0.2)
+    verdict = decide(replace(CLEARLY_BETTER, baseline=strong), POLICY)
+    assert verdict.decision == "keep"
+    assert [check.name for check in verdict.failing()] == ["better than the popularity baseline"]
+
+
+def test_a_sure_gain_smaller_than_the_smallest_worth_a_change_keeps_the_champion() -> None:
+    tiny = evidence(sitting("candidate", BASE * 1.005), sitting("champion", BASE))
+    verdict = decide(tiny, POLICY)
+    assert verdict.decision == "keep"
+    assert "by less than 1 %" in verdict.reason
+    assert decide(tiny, replace(POLICY, min_gain=0.001)).decision == "promote"
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"hits": np.full(200, 0.44)}, "guardrail hits"),
+        ({"spread": 0.3}, "guardrail spread"),
+        ({"hits": np.full(200, 0.04)}, "floor of hits"),
+    ],
+)
+def test_a_gain_paid_for_with_another_metric_keeps_the_champion(
+    change: dict[str, object], check: str
+) -> None:
+    candidate = sitting("candidate", BASE + 0.1, **change)  # type: ignore[arg-type]
+    verdict = decide(replace(CLEARLY_BETTER, candidate=candidate), POLICY)
+    assert verdict.decision == "keep"
+    assert status(verdict, check) == "fail"
+
+
+def test_a_guardrail_that_noise_alone_could_have_hidden_does_not_pass() -> None:
+    ragged = np.random.default_rng(1).permutation(np.repeat([0.0, 1.0], 100))
+    candidate = sitting("candidate", BASE + 0.1, hits=ragged)
+    verdict = decide(replace(CLEARLY_BETTER, candidate=candidate), POLICY)
+    assert status(verdict, "guardrail hits") == "fail"
+    assert "not ruled out" in verdict.reason
+
+
+MISSING = {
+    "no candidate": {"candidate": None},
+    "an absent family": {"absent": ("gru",)},
+    "a model that could not be scored": {"champion": Sitting("champion", "exam", problem="no such file")},
+    "a stored result of another exam": {"champion": replace(CLEARLY_BETTER.champion, exam_digest="other")},  # type: ignore[type-var]
+    "unknown training days": {"candidate": replace(CLEARLY_BETTER.candidate, trained_until=None)},  # type: ignore[type-var]
+    "a metric that is not there": {"candidate": replace(CLEARLY_BETTER.candidate, totals={})},  # type: ignore[type-var]
+    "a total that is not a number": {"candidate": sitting("candidate", BASE + 0.1, spread=float("nan"))},
+    "fewer users for one": {"champion": sitting("champion", BASE[:100])},
+    "no user at all": {
+        "candidate": sitting("candidate", BASE[:0]),
+        "champion": sitting("champion", BASE[:0]),
+        "baseline": sitting("popularity baseline", BASE[:0]),
+    },
+    "too few users": {
+        "candidate": sitting("candidate", BASE[:29] + 0.1),
+        "champion": sitting("champion", BASE[:29]),
+        "baseline": sitting("popularity baseline", np.zeros(29)),
+    },
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+@pytest.mark.filterwarnings("error")
+def test_missing_evidence_is_not_blessed_and_says_what_is_missing(case: str) -> None:
+    verdict = decide(replace(CLEARLY_BETTER, **MISSING[case]), POLICY)  # type: ignore[arg-type]
+    assert verdict.decision == "not blessed"
+    assert verdict.failing()[0].status == "missing" and verdict.reason
+
+
+@given(
+    who=st.sampled_from(["candidate", "champion", "baseline"]),
+    at=st.integers(0, 199),
+    value=st.sampled_from([float("nan"), float("inf"), float("-inf")]),
+)
+@settings(max_examples=30, deadline=None)
+def test_one_figure_that_is_not_a_number_is_not_blessed(who: str, at: int, value: float) -> None:
+    model = getattr(CLEARLY_BETTER, who)
+    spoilt = model.per_user["gain"].copy()
+    spoilt[at] = value
+    broken = replace(model, per_user={**model.per_user, "gain": spoilt})
+    assert decide(replace(CLEARLY_BETTER, **{who: broken}), POLICY).decision == "not blessed"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("who", ["candidate", "champion"])
+def test_whoever_was_trained_on_the_exam_makes_it_no_exam(who: str) -> None:
+    cheat = replace(getattr(CLEARLY_BETTER, who), trained_until=START)
+    verdict = decide(replace(CLEARLY_BETTER, **{who: cheat}), POLICY)  # type: ignore[arg-type]
+    assert verdict.decision == "keep"
+    assert f"The {who} was trained on data up to 2026-09-28" in verdict.reason
+
+
+def test_a_version_that_a_person_took_out_is_not_seated_again() -> None:
+    verdict = decide(replace(CLEARLY_BETTER, withdrawn="mina: shows sold-out items"), POLICY)
+    assert verdict.decision == "keep"
+    assert "mina: shows sold-out items" in verdict.reason
+
+
+@given(values=arrays(np.float64, 40, elements=UNIT), digest=st.text(max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_identical_models_never_promote(values: np.ndarray, digest: str) -> None:
+    one, other = sitting("candidate", values), sitting("champion", values.copy())
+    same = evidence(replace(one, exam_digest=digest), replace(other, exam_digest=digest), exam_digest=digest)
+    assert decide(same, POLICY).decision != "promote"
+
+
+@given(first=arrays(np.float64, 40, elements=UNIT), second=arrays(np.float64, 40, elements=UNIT))
+@settings(max_examples=60, deadline=None)
+def test_of_two_models_at_most_one_may_take_the_seat_from_the_other(
+    first: np.ndarray, second: np.ndarray
+) -> None:
+    there = decide(evidence(sitting("candidate", first), sitting("champion", second)), POLICY)
+    back = decide(evidence(sitting("candidate", second), sitting("champion", first)), POLICY)
+    assert "promote" not in (there.decision, back.decision) or there.decision != back.decision
+    ours, theirs = (next(c for c in v.checks if c.name == "better than the champion") for v in (there, back))
+    assert ours.figures["low"] == pytest.approx(-theirs.figures["high"])
+
+
+@given(seed=st.integers(0, 10_000), gap=st.floats(-0.05, 0.1), more=st.floats(1e-6, 1))
+@settings(max_examples=60, deadline=None)
+def test_a_better_score_for_everyone_never_turns_promote_into_keep(
+    seed: int, gap: float, more: float
+) -> None:
+    champion = sitting("champion", noisy(seed, 0.3, 60))
+    scores = noisy(seed + 1, 0.3 + gap, 60)
+    before = decide(evidence(sitting("candidate", scores), champion), POLICY)
+    after = decide(evidence(sitting("candidate", scores + more), champion), POLICY)
+    assert (before.decision, after.decision) != ("promote", "keep")
+
+
+def test_equal_evidence_gives_an_equal_verdict_and_another_exam_another_interval() -> None:
+    assert decide(CLEARLY_BETTER, POLICY) == decide(CLEARLY_BETTER, POLICY)
+    mixed = evidence(sitting("candidate", noisy(5, 0.4)), sitting("champion", BASE))
+    renamed = replace(
+        mixed,
+        exam_digest="x",
+        candidate=replace(mixed.candidate, exam_digest="x"),  # type: ignore[type-var]
+        champion=replace(mixed.champion, exam_digest="x"),  # type: ignore[type-var]
+        baseline=replace(mixed.baseline, exam_digest="x"),
+    )
+    assert decide(mixed, POLICY).reason != decide(renamed, POLICY).reason
+
+
+def test_many_rivals_in_one_night_must_each_be_surer() -> None:
+    candidate = sitting("candidate", BASE + np.random.default_rng(3).normal(0.02, 0.12, 200))
+    alone = evidence(candidate, sitting("champion", BASE))
+    assert decide(alone, POLICY).decision == "promote"
+    assert decide(replace(alone, rivals=20), POLICY).decision == "keep"
+
+
+@pytest.mark.parametrize(("users", "hit"), [(30, 0.3), (100, 0.1), (400, 0.1)])
+def test_a_model_no_better_than_the_champion_is_promoted_in_at_most_one_night_of_twenty(
+    users: int, hit: float
+) -> None:
+    """Most users find nothing in the first ten, as on a real exam; both models draw from the same figures."""
+    random = np.random.default_rng(users)
+    policy = Policy(primary="gain", guardrails={}, floors={}, draws=400, min_gain=0.0)
+    nights, promoted = 600, 0
+    for night in range(nights):
+        one, other = (
+            np.where(random.random(users) < hit, 1 / np.log2(2 + random.integers(0, 10, users)), 0.0)
+            for _ in range(2)
+        )
+        tonight = evidence(sitting("candidate", one), sitting("champion", other))
+        tonight = replace(tonight, baseline=sitting("popularity baseline", np.full(users, -1.0)))
+        seeded = {
+            name: replace(getattr(tonight, name), exam_digest=str(night))
+            for name in ("candidate", "champion", "baseline")
+        }
+        promoted += decide(replace(tonight, exam_digest=str(night), **seeded), policy).decision == "promote"
+    sampling_error = 2 * np.sqrt(0.05 * 0.95 / nights)
+    assert promoted / nights <= 0.05 + sampling_error
+
+
+def test_a_model_that_is_truly_better_is_found_at_a_usual_exam_size() -> None:
+    random = np.random.default_rng(1)
+    found = 0
+    for _ in range(100):
+        champion = (random.random(400) < 0.10).astype(float)
+        candidate = np.where(random.random(400) < 0.08, 1.0, champion)
+        tonight = evidence(sitting("candidate", candidate), sitting("champion", champion))
+        found += decide(tonight, POLICY).decision == "promote"
+    assert found >= 95
+
+
+def test_every_seat_that_has_a_policy_asks_for_metrics_that_the_scorer_gives() -> None:
+    from nightshift.seats import SEATS
+    from training.scoring import METRICS
+
+    assert set(POLICIES) == set(SEATS)
+    policy = POLICIES["recommender"]
+    assert policy.primary == SEATS["recommender"].primary_metric
+    assert {policy.primary, *policy.guardrails, *policy.floors} <= set(METRICS)

@@ -1,0 +1,125 @@
+"""The Production model on the day after, with real features and a real MLflow server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from nightshift.errors import LakeError, RegistryError
+from nightshift.lake import Lake
+from nightshift.registry import Registry
+from nightshift.seats import RECOMMENDER, Seat
+from nightshift.settings import PROJECT, Settings
+from tests.conftest import TINY_START, publish_day, tiny_day
+from training.examine import examine, open_hall
+from training.next_day import figures, next_day
+from training.scoring import PER_USER, Scores
+
+PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
+DAYS = [TINY_START + timedelta(days=number) for number in range(5)]
+NIGHT, AFTER = DAYS[-2], DAYS[-1]
+USERS, ITEMS = 120, 60
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with five published days, 120 users × 60 items, and their features."""
+    home = tmp_path_factory.mktemp("next_day_home")
+    for day in DAYS:
+        publish_day(Lake(home / "lake"), tiny_day(day, users=USERS, items=ITEMS))
+    command = [sys.executable, "-m", "feature_repo.build", "--night", AFTER.isoformat()]
+    environment = {**os.environ, "NIGHTSHIFT_HOME": str(home)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return home
+
+
+@pytest.fixture
+def config(mlflow_server: Settings, home: Path) -> Settings:
+    return mlflow_server.model_copy(update={"home": home})
+
+
+@pytest.fixture
+def seat() -> Seat:
+    return replace(RECOMMENDER, registered_model=f"seat-{uuid.uuid4().hex[:8]}")
+
+
+def submit(config: Settings, seat: Seat, tmp_path: Path, train_end: date = DAYS[-3]) -> int:
+    """A model that knows the planted taste (user n likes items n % 3), as NIGHT's candidate."""
+    items = [f"i{n:03d}" for n in range(ITEMS)]
+    scores = {f"u{u:03d}": [float(n % 3 == u % 3) - n / 1000 for n in range(ITEMS)] for u in range(USERS)}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"items": items, "scores": scores}))
+    registry = Registry(config)
+    mlflow.set_experiment("next day tests")
+    with mlflow.start_run() as run:
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(PREDICTOR), artifacts={"table": str(path)}, pip_requirements=[]
+        )
+    tags = {"family": "ncf", "night": NIGHT.isoformat(), "train_end": train_end.isoformat()}
+    return registry.submit(seat, run_id=run.info.run_id, model_uri=logged.model_uri, tags=tags).number
+
+
+def test_a_night_is_examined_on_its_day_and_the_winner_judged_on_the_next(
+    config: Settings, seat: Seat, tmp_path: Path
+) -> None:
+    empty = next_day(config, seat, NIGHT)
+    assert empty["version"] is None and empty["ndcg_at_10"] is None and empty["ndcg_at_10_interval"] is None
+    version = submit(config, seat, tmp_path)
+    verdict = examine(config, seat, NIGHT, ["ncf"])
+    assert (verdict["decision"], verdict["production"]) == ("promote", version), verdict["reasons"]
+    assert verdict["exam"]["start"] == verdict["exam"]["end"] == NIGHT.isoformat()
+
+    result = next_day(config, seat, NIGHT)
+    assert (result["night"], result["scored_day"], result["version"]) == (NIGHT, AFTER, version)
+    assert result["digest"] != verdict["exam"]["digest"]
+    assert 30 <= result["users"] == empty["users"] <= USERS
+    assert result["popularity_hr_at_10"] == empty["popularity_hr_at_10"]
+    low, high = result["ndcg_at_10_interval"]
+    assert low < result["ndcg_at_10"] < high
+    assert result["hr_at_10"] > result["popularity_hr_at_10"] > 0
+    with pytest.raises(LakeError, match=f"no day after {AFTER} is published yet"):
+        next_day(config, seat, AFTER)
+
+
+def test_the_baseline_knows_nothing_of_the_exam_day(config: Settings) -> None:
+    """Its first item is what most people met on the days before, counted here by hand."""
+    hall = open_hall(config, NIGHT)
+    before = Lake(config.lake_dir).read("interactions", DAYS[0], DAYS[-3]).to_pandas()
+    counted = before.drop_duplicates(["user_id", "item_id"])["item_id"].value_counts()
+    scores = hall.baseline.score(hall.exam.features[:1])[0] if hall.exam else np.zeros(ITEMS)
+    assert counted[hall.baseline.items[int(np.argmax(scores))]] == counted.max()
+    assert hall.night.train_end == DAYS[-3] and hall.night.exam_start == NIGHT
+
+
+def test_a_day_that_the_champion_was_trained_on_cannot_judge_it(
+    config: Settings, seat: Seat, tmp_path: Path
+) -> None:
+    version = submit(config, seat, tmp_path, train_end=AFTER)
+    Registry(config).promote(seat, version, by="test", reason="test")
+    with pytest.raises(RegistryError, match=f"trained on data up to {AFTER}: day {AFTER} cannot judge it"):
+        next_day(config, seat, NIGHT)
+
+
+def test_intervals_hold_the_mean_and_narrow_with_more_users() -> None:
+    def result(users: int) -> dict[str, object]:
+        hits = np.random.default_rng(0).permutation(np.arange(users) % 4 == 0).astype(float)
+        scores = Scores(dict.fromkeys(PER_USER, hits), 0.5)
+        return figures("", scores, "digest")
+
+    few, many = result(40), result(4_000)
+    for each in (few, many):
+        low, high = each["hr_at_10_interval"]  # type: ignore[misc]
+        assert low < each["hr_at_10"] == 0.25 < high  # type: ignore[operator]
+    (a, b), (c, d) = few["hr_at_10_interval"], many["hr_at_10_interval"]  # type: ignore[misc]
+    assert (b - a) / (d - c) == pytest.approx(10, rel=0.25)

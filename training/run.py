@@ -1,0 +1,139 @@
+"""Train one family for one night: `python -m training.run ncf --night 2026-09-28 [--smoke] [--seed N]`.
+
+Nothing here knows a family: `training.families` names its recipe, the recipe trains, and this opens the run in
+MLflow, keeps what came out, and submits the model as a candidate for its seat. Running it again for the same
+night makes another version; the gate judges the newest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from nightshift.commands import emit, run_command
+from nightshift.lake import Lake
+from nightshift.seats import SEATS
+from nightshift.settings import Settings, settings
+from training.families import FAMILIES, Family
+from training.recipe import LogEpoch, Night, Trained, resolve_night
+
+
+def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int) -> dict[str, Any]:
+    """Train, log and submit; returns the step's result.
+
+    Raises:
+        LakeError, FeatureError: the night is not published or its features are not built.
+        RegistryError: MLflow cannot be reached.
+    """
+    began = time.monotonic()
+    lake = Lake(config.lake_dir)
+    night = resolve_night(lake, day, config)
+    from nightshift.registry import Registry
+    from training.tracking import code_tags, open_run
+
+    registry = Registry(config)
+    digest = lake.digest(night.train_start, night.train_end)
+    tags = {**_night_tags(family, night), **code_tags(), "data_digest": digest, "smoke": str(smoke).lower()}
+    run_name = f"{family.name}-{night.night}"
+    task = f"{family.name}@{night.night}"
+    registry.champion(SEATS[family.seat])  # MLflow is down? Then say so before the work, not after it.
+    with (
+        open_run(registry.client, f"nightshift/{family.seat}", run_name, task, tags) as run,
+        tempfile.TemporaryDirectory(prefix="nightshift-") as folder,
+        _progress(f"training {task}") as show,
+    ):
+        run.params({"night": night.night, "seed": seed, "smoke": smoke, **_window(night)})
+
+        def log_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            run.epoch(epoch, metrics)
+            show(epoch, metrics)
+
+        trained = family.load().train(
+            night, config, Path(folder), smoke=smoke, seed=seed, log_epoch=log_epoch
+        )
+        run.params(trained.params)
+        run.results(trained, digest, source=str(lake.root))
+        version = registry.submit(
+            SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags
+        )
+    return _result(family, version.number, run.id, trained, time.monotonic() - began)
+
+
+def _window(night: Night) -> dict[str, str]:
+    return {name: str(getattr(night, name)) for name in ("train_start", "train_end", "exam_start")}
+
+
+def _night_tags(family: Family, night: Night) -> dict[str, str]:
+    return {"family": family.name, "seat": family.seat, "night": str(night.night), **_window(night)}
+
+
+def _result(family: Family, version: int, run_id: str, trained: Trained, seconds: float) -> dict[str, Any]:
+    return {
+        "family": family.name,
+        "seat": family.seat,
+        "version": version,
+        "run_id": run_id,
+        "metrics": trained.metrics,
+        "epochs": trained.params.get("epochs"),
+        "train_rows": len(trained.data),
+        "seconds": round(seconds, 1),
+    }
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[LogEpoch]:
+    """A moving bar on stderr while a person watches, and nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield lambda epoch, metrics: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, said="reading")
+
+        def show(epoch: int, metrics: dict[str, float]) -> None:
+            said = " ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:3])
+            bar.update(task, said=f"epoch {epoch}: {said}")
+
+        yield show
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=sorted(FAMILIES), help="what to train")
+    parser.add_argument("--night", type=date.fromisoformat, required=True, help="data date, YYYY-MM-DD")
+    parser.add_argument("--smoke", action="store_true", help="in seconds, for the plumbing's sake")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    config = settings()
+    family = FAMILIES[options.family]
+    result = train(family, options.night, config, smoke=options.smoke, seed=options.seed)
+    emit(config, options.night, f"train-{family.name}", result)
+
+
+def _run() -> None:
+    from training.tracking import StoppedError
+
+    try:
+        run_command(main)
+    except StoppedError:
+        print("stopped: the run is closed as KILLED", file=sys.stderr, flush=True)
+        raise SystemExit(143) from None  # 128 + SIGTERM, as a shell says it
+
+
+if __name__ == "__main__":
+    _run()

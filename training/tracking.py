@@ -1,0 +1,170 @@
+"""One training run's page in MLflow: opened, filled, and always closed with what really happened.
+
+A run that is told to stop (SIGTERM, Ctrl-C) ends KILLED, one that breaks ends FAILED with the reason as a tag.
+One that is killed outright (SIGKILL, power) cannot say so: the next run of the same task closes it as KILLED.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from nightshift.errors import RegistryError
+from nightshift.settings import PROJECT
+from training.recipe import Package, Trained
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+TASK_TAG = "nightshift.task"
+FLUSH_SECONDS = 3.0  # a batch of 100 metrics costs 40 ms, each alone 33 ms
+
+
+class StoppedError(BaseException):
+    """SIGTERM arrived. Not an Exception: nothing between the loop and the run's end may swallow it."""
+
+
+class Run:
+    """An open MLflow run."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.id = client, run_id
+        self._waiting: list[Any] = []
+        self._flushed = time.monotonic()
+
+    def params(self, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
+
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """A point on each curve `epoch/<metric>`; sent in batches."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(f"epoch/{k}", float(v), now, number) for k, v in metrics.items()]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self.client.log_batch(self.id, metrics=self._waiting)
+        self._waiting, self._flushed = [], time.monotonic()
+
+    def results(self, trained: Trained, digest: str, source: str) -> None:
+        """Final figures as `val_<metric>`, pictures, the features used and their reference, the data's digest."""
+        import mlflow.data
+        from mlflow.entities import DatasetInput, InputTag, Metric
+
+        self.flush()
+        now = int(time.time() * 1000)
+        metrics = [Metric(f"val_{k}", float(v), now, 0) for k, v in trained.metrics.items()]
+        self.client.log_batch(self.id, metrics=metrics)
+        for name, figure in trained.figures.items():
+            self.client.log_figure(self.id, figure, f"figures/{name}")
+        self.client.log_dict(self.id, {"features": trained.features}, "features/features.json")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "reference.parquet"
+            trained.reference.to_parquet(path, index=False)
+            self.client.log_artifact(self.id, str(path), "features")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it guesses the kind of source twice, and says so
+            # MLflow takes digests of at most 36 characters; the tag beside it has all of it.
+            data = mlflow.data.from_pandas(  # type: ignore[attr-defined]
+                trained.data, source=source, name="interactions", digest=digest[:36]
+            )
+        tags = [InputTag("mlflow.data.context", "training"), InputTag("lake_digest", digest)]
+        self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), tags)])
+
+    def model(self, package: Package) -> str:
+        """Log the package as `model`; returns the URI to register."""
+        import mlflow.pyfunc
+        from mlflow.models import infer_signature
+
+        with mlflow.start_run(run_id=self.id):
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(package.predictor),
+                artifacts={name: str(path) for name, path in package.artifacts.items()},
+                signature=infer_signature(package.input_example, package.output_example),
+                input_example=package.input_example,
+                pip_requirements=package.requirements,
+            )
+        return str(logged.model_uri)
+
+
+@contextmanager
+def open_run(
+    client: MlflowClient, experiment: str, name: str, task: str, tags: dict[str, str]
+) -> Iterator[Run]:
+    """A run of `task`; its earlier runs that are still RUNNING are closed as KILLED first.
+
+    Raises:
+        RegistryError: MLflow cannot be reached, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the result
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    previous = signal.signal(signal.SIGTERM, _stop)
+    run: Run | None = None
+    status = "FAILED"
+    try:
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        _close_orphans(client, experiment_id, task)
+        created = client.create_run(experiment_id, run_name=name, tags={TASK_TAG: task, **tags})
+        run = Run(client, created.info.run_id)
+        yield run
+        run.flush()
+        status = "FINISHED"
+    except (StoppedError, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    except MlflowException as error:
+        raise RegistryError(
+            f"MLflow refused the training run {task}: {str(error)[:300]}. `nightshift status` tells if it is up."
+        ) from error
+    except Exception as error:
+        if run is not None:
+            client.set_tag(run.id, "error", f"{type(error).__name__}: {error}"[:5000])
+        raise
+    finally:
+        if run is not None:
+            client.set_terminated(run.id, status)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _close_orphans(client: MlflowClient, experiment_id: str, task: str) -> None:
+    query = f"tags.`{TASK_TAG}` = '{task}' and attributes.status = 'RUNNING'"
+    for orphan in client.search_runs([experiment_id], query):
+        client.set_terminated(orphan.info.run_id, "KILLED")
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise StoppedError
+
+
+def code_tags() -> dict[str, str]:
+    """git_commit, and whether the working tree differed from it (`dirty`); "unknown" outside of git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "unknown", "dirty": "unknown"}
+    return {"git_commit": commit, "dirty": str(bool(changes)).lower(), "mlflow.source.git.commit": commit}
