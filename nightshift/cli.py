@@ -120,10 +120,6 @@ def run(
     """Start the stack, run the next night through Airflow, show what happened, keep serving."""
     from nightshift import tonight
 
-    # `kill` and a closed terminal stop the stack in order, as Ctrl-C does.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: sys.exit(130))
-
     def command() -> None:
         config = settings()
         try:
@@ -282,5 +278,8 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
+    # `kill` and a closed terminal end things in order, as Ctrl-C does.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda *_: sys.exit(130))
     quiet_libraries()
     app()

@@ -31,6 +31,9 @@ from nightshift.errors import LakeError
 from nightshift.sources import DayBatch
 
 
+MAX_EXAM_DAYS = 7  # a week: beyond it the candidate would be judged on a world that it is too old for
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` so that a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +181,11 @@ class Lake:
         empty = schema.append(pa.field("day", pa.date32())).empty_table()
         return pa.concat_tables([empty, *parts]) if parts else empty
 
+    def active_users(self, start: date, end: date) -> int:
+        """How many users did something on the published days start..end."""
+        files = self.paths("interactions", start, end)
+        return len({user for p in files for user in pq.ParquetFile(p).read(["user_id"])[0].to_pylist()})
+
     def latest(self, table: str, as_of: date) -> pa.Table:
         """`users` or `items` as known at the end of `as_of`: the newest row per key (without `day`)."""
         key = CONTRACTS[table].key[0]
@@ -228,10 +236,14 @@ class Lake:
             yield
 
 
-def training_window(lake: Lake, night: date, exam_days: int, window_days: int) -> tuple[date, date, date]:
+def training_window(
+    lake: Lake, night: date, *, window_days: int, exam_days: int, exam_users: int = 0
+) -> tuple[date, date, date]:
     """(first training day, last training day, first exam day) of a night; the exam ends with the night.
 
-    Counted in published days, so that a weekend without trade does not make an empty exam.
+    The exam is the last `exam_days` published days, and as many more (up to MAX_EXAM_DAYS, and a third of
+    what is published) as it takes until `exam_users` users were active in it: a quiet shop's single day
+    could not tell a better model from luck. Counted in published days, so a weekend makes no empty exam.
 
     Raises:
         LakeError: the night is not published, or leaves no day to train on.
@@ -243,7 +255,8 @@ def training_window(lake: Lake, night: date, exam_days: int, window_days: int) -
         raise LakeError(
             f"night {night}: {len(days)} published day(s), {exam_days} of them the exam: nothing to train on"
         )
-    exam_start = days[-exam_days]
+    at_most = max(exam_days, min(MAX_EXAM_DAYS, len(days) // 3))
+    while exam_days < at_most and lake.active_users(days[-exam_days], night) < exam_users:
+        exam_days += 1
     last = days[-exam_days - 1]
-    first = max(days[0], last - timedelta(days=window_days - 1))
-    return first, last, exam_start
+    return max(days[0], last - timedelta(days=window_days - 1)), last, days[-exam_days]

@@ -31,7 +31,10 @@ class Settings(BaseSettings):
     )
     source_path: Path | None = Field(None, description="Folder of day files, for online_retail and files.")
     history_days: int = Field(28, ge=2, le=400, description="Days the very first night takes in at once.")
-    exam_days: int = Field(1, ge=1, le=14, description="Last published days held out as the exam.")
+    exam_days: int = Field(1, ge=1, le=7, description="Last published days held out as the exam, at least.")
+    exam_users: int = Field(
+        300, ge=0, description="The exam takes in more days, up to a week, until this many users were active."
+    )
 
     # The market simulator
     market_seed: int = Field(7, description="Seed of the simulated world.")

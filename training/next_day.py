@@ -48,7 +48,7 @@ def next_day(config: Settings, seat: Seat, night: date) -> dict[str, Any]:
     champion = registry.champion(seat)
     if champion is not None:
         _must_not_have_seen(champion, day)
-    window = resolve_night(lake, day, config.model_copy(update={"exam_days": 1}))
+    window = resolve_night(lake, day, config.model_copy(update={"exam_days": 1, "exam_users": 0}))
     exam = build_exam(lake, open_store(config), window, config)
     scores = score_model(registry.load(seat, champion.number), exam) if champion else None
     baseline = score_model(popularity(lake, window), exam)

@@ -30,7 +30,13 @@ class Night:
 
 def resolve_night(lake: Lake, day: date, settings: Settings) -> Night:
     """The night of a published day. Raises LakeError if it is not published or leaves no day to train on."""
-    start, end, exam_start = training_window(lake, day, settings.exam_days, TRAIN_WINDOW_DAYS)
+    start, end, exam_start = training_window(
+        lake,
+        day,
+        window_days=TRAIN_WINDOW_DAYS,
+        exam_days=settings.exam_days,
+        exam_users=settings.exam_users,
+    )
     return Night(night=day, train_start=start, train_end=end, exam_start=exam_start)
 
 

@@ -155,6 +155,25 @@ def test_a_manifest_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
         Lake(tmp_path).days()
 
 
+def test_a_quiet_shops_exam_takes_in_days_until_enough_users_were_active(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for number in range(12):
+        batch = sample(DAY + timedelta(days=number))
+        rows = [{**row, "event_id": f"{number}-{n}", "user_id": f"{number}-{n}"}
+                for n, row in enumerate(INTERACTIONS.sample)]  # fmt: skip
+        batch.tables["interactions"] = INTERACTIONS.table(rows)
+        publish(lake, batch)
+    last = DAY + timedelta(days=11)
+
+    def exam(users: int) -> int:
+        _, end, start = training_window(lake, last, window_days=90, exam_days=1, exam_users=users)
+        assert start - end == timedelta(days=1)
+        return (last - start).days + 1
+
+    assert [exam(users) for users in (0, 3, 4, 7)] == [1, 1, 2, 3], "three users a day"
+    assert exam(1_000) == 4, "never more than a third of what is published"
+
+
 @given(gaps=st.lists(st.integers(1, 4), min_size=2, max_size=12), exam_days=st.integers(1, 3))
 def test_the_exam_never_overlaps_the_training_window(gaps: list[int], exam_days: int) -> None:
     days = [DAY]
@@ -168,9 +187,9 @@ def test_the_exam_never_overlaps_the_training_window(gaps: list[int], exam_days:
     lake = Published(Path("unused"))
     if len(days) <= exam_days:
         with pytest.raises(LakeError, match="nothing to train on"):
-            training_window(lake, days[-1], exam_days, 90)
+            training_window(lake, days[-1], exam_days=exam_days, window_days=90)
         return
-    first, last, exam_start = training_window(lake, days[-1], exam_days, 90)
+    first, last, exam_start = training_window(lake, days[-1], exam_days=exam_days, window_days=90)
     assert first <= last < exam_start <= days[-1]
     assert len([d for d in days if d >= exam_start]) == exam_days
     assert not [d for d in days if last < d < exam_start], "no published day falls between"

@@ -16,7 +16,7 @@ from nightshift.stack import Airflow, Stack
 from nightshift.tonight import DAGS
 from tests.conftest import free_port
 
-START, HISTORY = date(2026, 9, 1), 10
+START, HISTORY = date(2026, 9, 1), 14
 FIRST_NIGHT = START + timedelta(days=HISTORY - 1)
 DRIFT_DAY = FIRST_NIGHT + timedelta(days=4)
 
@@ -26,8 +26,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a small market with its drift planted a few nights in."""
     values = {
         "home": tmp_path_factory.mktemp("stack") / "var",
-        "market_users": 300,
-        "market_items": 150,
+        "market_users": 600,
+        "market_items": 200,
         "market_start": START,
         "market_drift_day": DRIFT_DAY,
         "history_days": HISTORY,
@@ -43,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture(scope="session")
 def first_night(small: Settings) -> subprocess.CompletedProcess[str]:
     """The README's first command, without a person: `make run ONCE=1`."""
-    command = ["make", "run", "ONCE=1", "SMOKE=1", f"PYTHON={base_python()}"]
+    command = ["make", "run", "ONCE=1", f"PYTHON={base_python()}"]
     ours = {f"NIGHTSHIFT_{name.upper()}": value for name, value in small.exportable().items()}
     environment = {**os.environ, **ours}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)

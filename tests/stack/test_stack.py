@@ -152,7 +152,7 @@ def test_a_rollback_is_live_in_the_service_within_five_seconds(small: Settings, 
     registry.rollback(RECOMMENDER, to=other, by="test", reason="to see it")
     model = f"{small.serving_uri}/model"
     until(lambda: str(httpx.get(model).json()["version"]) == str(other), 5)
-    registry.rollback(RECOMMENDER, to=None, by="test", reason="and back")
+    registry.rollback(RECOMMENDER, to=champion.number, by="test", reason="and back")
     until(lambda: str(httpx.get(model).json()["version"]) == str(champion.number), 5)
 
 

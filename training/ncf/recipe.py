@@ -17,6 +17,7 @@ import torch
 
 from nightshift import featurestore
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
+from nightshift.errors import LakeError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from training.exam import EmptyExamError, build_exam
@@ -25,7 +26,7 @@ from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window, r
 from training.ncf.fit import Hyper, Inputs, fit
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory, write
-from training.recipe import LogEpoch, Night, Trained
+from training.recipe import LogEpoch, Night, Trained, resolve_night
 from training.scoring import Exam, score_model
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class NCF:
         if smoke:
             night = _shortened(lake, night)
         window = read_window(lake, store, night.train_start, night.train_end)
-        exam = _validation_exam(lake, store, night, window, settings)
-        search = _search(window, exam, hyper, settings.exam_days, seed, device, log_epoch)
+        cut = _validation_start(lake, night, window, settings)
+        exam = _validation_exam(lake, store, window, cut, settings)
+        search = _search(window, exam, hyper, cut, seed, device, log_epoch)
         model, inputs = _refit(window, hyper, search.best, seed, device, log_epoch)
         random = np.random.default_rng(seed)
         return Trained(
@@ -92,14 +94,22 @@ def _shortened(lake: Lake, night: Night) -> Night:
     return replace(night, train_start=days[-SMOKE_DAYS:][0])
 
 
+def _validation_start(lake: Lake, night: Night, window: Window, settings: Settings) -> int:
+    """Which of the window's days is the first to validate on, by the exam's own rule; 0 if too few are left."""
+    try:
+        rehearsal = resolve_night(lake, night.train_end, settings)
+    except LakeError:
+        return 0
+    return sum(day < rehearsal.exam_start for day in window.days)
+
+
 def _validation_exam(
-    lake: Lake, store: FeatureStore, night: Night, window: Window, settings: Settings
+    lake: Lake, store: FeatureStore, window: Window, cut: int, settings: Settings
 ) -> Exam | None:
-    """An exam on the last training days, or None where there are too few, or nobody met anything new."""
-    cut = len(window.days) - settings.exam_days
+    """An exam on the window's days from `cut` on, or None where there are none, or nobody met anything new."""
     if cut < 1:
         return None
-    rehearsal = Night(night.train_end, night.train_start, window.days[cut - 1], window.days[cut])
+    rehearsal = Night(window.days[-1], window.days[0], window.days[cut - 1], window.days[cut])
     try:
         return build_exam(lake, store, rehearsal, settings).head(VALIDATION_USERS)
     except EmptyExamError:
@@ -110,7 +120,7 @@ def _search(
     window: Window,
     exam: Exam | None,
     hyper: Hyper,
-    exam_days: int,
+    cut: int,
     seed: int,
     device: torch.device,
     log_epoch: LogEpoch,
@@ -119,7 +129,7 @@ def _search(
     if exam is None:
         return Search(best=min(hyper.epochs_unseen, hyper.max_epochs))
     search = Search(best=1)
-    early = window.until(len(window.days) - exam_days)
+    early = window.until(cut)
 
     def after_epoch(epoch: int, loss: float, model: NeuMF, inputs: Inputs) -> bool:
         metrics = score_model(in_memory(model, inputs, early), exam).means()
