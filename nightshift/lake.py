@@ -30,7 +30,6 @@ from nightshift.contracts import CONTRACTS
 from nightshift.errors import LakeError
 from nightshift.sources import DayBatch
 
-
 MAX_EXAM_DAYS = 7  # a week: beyond it the candidate would be judged on a world that it is too old for
 
 
