@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -282,4 +283,11 @@ def main() -> None:
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: sys.exit(130))
     quiet_libraries()
+    try:
+        settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"NIGHTSHIFT_{str(first['loc'][0]).upper()}"
+        print(f"SettingsError: {name}: {first['msg']} (found {first['input']!r})", file=sys.stderr)
+        raise SystemExit(1) from None
     app()

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nightshift.errors import SourceError
+from nightshift.replay import plot, replay_settings, show, source_days
+from nightshift.settings import Settings
+from nightshift.sources import open_source
+
+ROWS = [
+    {"night": "2011-11-01", "decision": "not blessed", "version": None, "ndcg_at_10": None, "hr_at_10": None, "ndcg_at_10_interval": None, "hr_at_10_interval": None,
+     "scored_day": "2011-11-02", "users": 70,
+     "popularity_ndcg_at_10": 0.06, "popularity_hr_at_10": 0.3, "popularity_ndcg_at_10_interval": [0.05, 0.07],
+     "popularity_hr_at_10_interval": [0.2, 0.4]},
+    {"night": "2011-11-02", "decision": "promote", "version": 2, "scored_day": "2011-11-03", "users": 75,
+     "ndcg_at_10": 0.11, "hr_at_10": 0.5, "ndcg_at_10_interval": [0.09, 0.13], "hr_at_10_interval": [0.4, 0.6],
+     "popularity_ndcg_at_10": 0.07, "popularity_hr_at_10": 0.3, "popularity_ndcg_at_10_interval": [0.05, 0.09],
+     "popularity_hr_at_10_interval": [0.2, 0.4]},
+]  # fmt: skip
+
+
+def test_a_replay_has_its_own_state_and_its_own_mlflow(tmp_path: Path) -> None:
+    base = Settings(_env_file=None, home=tmp_path, mlflow_url="http://somebody.elses:5000")  # type: ignore[call-arg]
+    config = replay_settings(base, "market", None, None, 14)
+    assert config.home == tmp_path / "replay" / "market" and config.history_days == 14
+    assert config.mlflow_uri.startswith("http://127.0.0.1:") and config.mlflow_port != base.mlflow_port
+
+
+def test_the_days_are_the_sources_and_one_more_to_judge_the_last_model_by(tmp_path: Path) -> None:
+    for day in ("2011-11-03", "2011-11-04", "2011-11-06", "2011-11-07"):
+        (tmp_path / f"{day}.csv").write_text("InvoiceNo\n")
+    config = Settings(_env_file=None, home=tmp_path, source="online_retail", source_path=tmp_path)  # type: ignore[call-arg]
+    source = open_source("online_retail", config)
+    assert source_days(source, date(2011, 11, 4), date(2011, 11, 6)) == [
+        date(2011, 11, 4), date(2011, 11, 6), date(2011, 11, 7),
+    ]  # fmt: skip
+    with pytest.raises(SourceError, match="no day in 2011-11-07"):
+        source_days(source, date(2011, 11, 7), date(2011, 11, 9))
+
+
+def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path: Path) -> None:
+    console = Console(record=True, width=160)
+    show(ROWS, console)
+    told = console.export_text()
+    assert "not blessed" in told and "v2" in told and "0.110 [0.090, 0.130]" in told
+    plot(ROWS, tmp_path / "deep" / "replay.png", title="a replay")
+    assert (tmp_path / "deep" / "replay.png").read_bytes().startswith(b"\x89PNG")
