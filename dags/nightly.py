@@ -57,7 +57,8 @@ with DAG(
         "night": Param(None, type=["null", "string"], format="date", title="Night",
                        description="Data date to run. Empty: the next day that the data have."),
         "families": Param(list(FAMILIES), type="array", items={"type": "string", "enum": list(FAMILIES)},
-                          minItems=1, title="Families", description="Which families to train."),
+                          minItems=1, examples=list(FAMILIES), title="Families",
+                          description="Which families to train."),
         "smoke": Param(False, type="boolean", title="Smoke run",
                        description="Seconds instead of quality: to see that everything is wired."),
     },
@@ -78,14 +79,9 @@ with DAG(
         return f"exec {PYTHON} -m training.run {family} --night {NIGHT}{smoke}"
 
     chosen = families()
-    gates = [
-        step(
-            f"gate_{seat}",
-            f"training.examine {seat} --families {chosen_for(seat)}",
-            trigger_rule="all_done_min_one_success",
-        )
-        for seat in SEATS
-    ]
+    judge = "training.examine {} --families {}"
+    some = "all_done_min_one_success"  # the gate itself says which family is missing
+    gates = [step(f"gate_{s}", judge.format(s, chosen_for(s)), trigger_rule=some) for s in SEATS]
     report = step("report", "nightshift.night report")
     trained = train.expand(family=chosen)
     features >> trained >> gates >> report

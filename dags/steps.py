@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from nightshift.errors import DATA_ERROR
 from nightshift.settings import PROJECT
 
-PYTHON = os.environ.get("NIGHTSHIFT_PYTHON", "python")
+PYTHON = shlex.quote(os.environ.get("NIGHTSHIFT_PYTHON", "python"))
 TIMEZONE = "Asia/Seoul"
 RETRAIN = Asset(name="retrain_requested", uri="nightshift://retrain-requested")
 # Only slots after the stack's start run by themselves: Airflow would else run the last past one on unpausing.

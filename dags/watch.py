@@ -4,17 +4,16 @@ Takes in the newest day as soon as the source has it (never more than one day ah
 features and compares them with those the champion was trained on (Evidently; the report is in MLflow under
 `nightshift/watch`). If they drifted, the asset `retrain_requested` starts the nightly DAG at once.
 
-A drift is requested once per champion and day: asset events coalesce, so an event is a wake-up, and the
-nightly DAG reads the state of the data again.
+`compare` only looks, as `nightshift watch` does by hand; `request_retrain` requests, and is skipped when there is
+nothing to request. One request covers three data days, whatever champion they are compared with. Asset events
+coalesce, so an event is a wake-up, and the nightly DAG reads the state of the data again.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import DAG
 from airflow.timetables.trigger import CronTriggerTimetable
 from steps import DEFAULTS, RETRAIN, START, TIMEZONE, command, data_steps, step
 
@@ -33,13 +32,10 @@ with DAG(
 ):
     plan = command("plan", "nightshift.intake plan --ahead")
     compare = step("compare", "monitoring.watch")
-
-    @task(outlets=[RETRAIN])
-    def request_retrain(seen: Any) -> str:
-        """Emits the asset when the watch asks for a retrain; skipping emits nothing."""
-        if not seen["drift"] or seen["already_requested"]:
-            raise AirflowSkipException(seen["reason"])
-        return seen["reason"]
-
-    data_steps(plan) >> compare
-    request_retrain(compare.output)
+    request_retrain = command(
+        "request_retrain",
+        "monitoring.watch --request --night {{ ti.xcom_pull(task_ids='compare')['day'] }}",
+        outlets=[RETRAIN],
+        skip_on_exit_code=99,  # nothing to request: a skipped task emits no asset event
+    )
+    data_steps(plan) >> compare >> request_retrain

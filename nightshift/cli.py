@@ -34,25 +34,33 @@ SeatArgument = Annotated[str, typer.Argument(help="The seat, such as recommender
 Steps, Operate, Review = "Steps of a night (the DAG's own commands)", "The stack", "For the reviewer"
 
 
-def step(module: str, *arguments: str, night: datetime | None = None) -> None:
+def step(module: str, *arguments: str, night: datetime | None = None, by_night: bool = True) -> None:
     """Run `python -m module …` in this terminal and leave with its exit status if it failed."""
     from nightshift.intake import next_night
-    from nightshift.stack import environment
 
     when: list[str] = []
 
     def choose() -> None:
         when.extend(["--night", (night.date() if night else next_night(settings())).isoformat()])
 
-    run_command(choose)
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments, *when],
-        cwd=PROJECT,
-        env=environment(settings()),
-        check=False,
-    )
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode)
+    if by_night:
+        run_command(choose)
+    status = in_terminal([module, *arguments, *when])
+    if status != 0:
+        raise typer.Exit(status)
+
+
+def in_terminal(words: list[str]) -> int:
+    """`python -m …` with this terminal; its exit status. Told to stop, it tells the step, and waits for it."""
+    from nightshift.stack import environment
+
+    process = subprocess.Popen([sys.executable, "-m", *words], cwd=PROJECT, env=environment(settings()))
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 @app.command(rich_help_panel=Steps)
@@ -109,8 +117,7 @@ def night(
 @app.command(rich_help_panel=Steps)
 def watch() -> None:
     """Compare the newest features with those the champion was trained on."""
-    done = subprocess.run([sys.executable, "-m", "monitoring.watch"], cwd=PROJECT, check=False)
-    raise typer.Exit(done.returncode)
+    step("monitoring.watch", by_night=False)
 
 
 @app.command(rich_help_panel=Operate)
@@ -123,15 +130,17 @@ def run(
 
     def command() -> None:
         config = settings()
+        started: list[str] = []
         try:
-            tonight.run(config, console, smoke=smoke)
+            tonight.run(config, console, smoke=smoke, started=started)
             if not once:
                 tonight.keep_serving(config, console)
         except KeyboardInterrupt:
             console.print("interrupted")
             raise SystemExit(130) from None
         finally:
-            tonight.stop(config, console)
+            if started:  # else it is another shell's stack, which serves on
+                tonight.stop(config, console)
 
     run_command(command)
 
@@ -278,6 +287,14 @@ def _shown(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
+def wrong_setting(error: ValidationError) -> str:
+    """The first setting that is wrong, by the name a person gave it; no value, for it may be a secret."""
+    first = error.errors(include_input=False)[0]
+    name = str(first["loc"][0]).upper().removeprefix("NIGHTSHIFT_")
+    unknown = "there is no such setting; `nightshift config` lists them"
+    return f"NIGHTSHIFT_{name}: {unknown if first['type'] == 'extra_forbidden' else first['msg']}"
+
+
 def main() -> None:
     # `kill` and a closed terminal end things in order, as Ctrl-C does.
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -286,8 +303,6 @@ def main() -> None:
     try:
         settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = f"NIGHTSHIFT_{str(first['loc'][0]).upper()}"
-        print(f"SettingsError: {name}: {first['msg']} (found {first['input']!r})", file=sys.stderr)
+        print(f"SettingsError: {wrong_setting(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     app()

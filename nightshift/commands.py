@@ -10,7 +10,9 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -23,8 +25,13 @@ from nightshift.settings import Settings
 
 def quiet_libraries() -> None:
     """Settings that must stand before the big libraries are imported: no telemetry, no idle threads."""
+    for proxy in ("NO_PROXY", "no_proxy"):  # no proxy stands between the parts on this machine
+        if "127.0.0.1" not in os.environ.get(proxy, ""):
+            os.environ[proxy] = ",".join(filter(None, [os.environ.get(proxy), "127.0.0.1", "localhost"]))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # two threads on a contended box are 20 times slower than one
+    os.environ["TZ"] = "UTC"  # Feast's SQLite store keeps times in the local zone: all must share one
+    time.tzset()
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -71,6 +78,8 @@ def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | No
 def run_command(command: Callable[[], Any]) -> None:
     """Run a command's main function: a NightshiftError becomes one line and its exit status."""
     quiet_libraries()
+    # So that `finally` and `except` run: a step that is told to stop must not leave a child or a run behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         command()
     except NightshiftError as error:

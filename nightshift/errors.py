@@ -3,6 +3,7 @@
     NightshiftError            one line for a person: what was wrong, where, what to do
     ├── SettingsError          a setting is missing or contradicts another
     ├── SourceError            a source has no such day, or its file cannot be read
+    │   └── NothingNewError    the source has no day that was not taken in: not a failure, nothing to do
     ├── ContractError          data does not follow its contract (names table, row, column, value)
     │   └── QuarantinedError   a staged day failed its audit and was moved to quarantine
     ├── LakeError              the lake has no such day, or holds a different one already
@@ -32,6 +33,10 @@ class SettingsError(NightshiftError):
 
 class SourceError(NightshiftError):
     exit_status = DATA_ERROR
+
+
+class NothingNewError(SourceError):
+    exit_status = 99  # Airflow's BashOperator marks a task with this status as skipped
 
 
 class ContractError(NightshiftError):

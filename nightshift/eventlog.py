@@ -9,7 +9,7 @@ Not covered here: expiry (claimed events stay, as the record of what was taken i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -116,15 +116,18 @@ class EventLog:
             statement = dialect.insert(EVENTS).on_conflict_do_nothing(index_elements=["event_id"])
             return len(connection.execute(statement.returning(EVENTS.c.event_id), rows).all())
 
-    def claim(self, night: date) -> list[dict[str, Any]]:
+    def claim(self, night: date, release: Sequence[date] = ()) -> list[dict[str, Any]]:
         """Take every unclaimed event that happened before the end of `night` (UTC) into that night.
 
+        release: nights that were given up (in quarantine): what they had claimed is free again first.
         Returns all events of the night, those it claimed earlier too, as rows of the contract
         `interactions` ordered by time and id.
         """
         end = datetime.combine(night + timedelta(days=1), time(), UTC)
         with self._transaction() as connection:
             unclaimed = EVENTS.c.night.is_(None) & (EVENTS.c.at < end)
+            given_up = EVENTS.c.night.in_([each for each in release if each != night])
+            connection.execute(update(EVENTS).where(given_up).values(night=None))
             connection.execute(update(EVENTS).where(unclaimed).values(night=night))
             return _of_night(connection, night)
 

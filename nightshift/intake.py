@@ -8,7 +8,7 @@ python -m nightshift.intake publish --night DATE
 from __future__ import annotations
 
 import argparse
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts import CONTRACTS
-from nightshift.errors import LakeError, SourceError
+from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings, settings
 from nightshift.sources import DayBatch, Source, open_source
@@ -37,32 +37,35 @@ def next_night(config: Settings, *, ahead: bool = False) -> date:
     `ahead` is what the watch asks: the same, but with nothing new it is content with the newest day.
 
     Raises:
-        SourceError: the source has no further day.
+        NothingNewError: the source has no further day.
     """
     lake, source = Lake(config.lake_dir), open_source(config.source, config)
     last = lake.last_day()
     if last is None:
-        return _first_night(config, source)
-    if not finished(config, last):
+        return _first_night(config, source, lake)
+    if not finished(config, last) and len(lake.days()) > config.exam_days:
         return last
     following = source.next_day(max([last, *lake.quarantined()]))
     if following is None and ahead:
         return last
     if following is None:
-        raise SourceError(
+        raise NothingNewError(
             f"source {source.name}: no day after {last} yet; --night runs a published one again"
         )
     return following
 
 
-def _first_night(config: Settings, source: Source) -> date:
-    day = source.first_day()
-    for _ in range(config.history_days - 1):
-        following = source.next_day(day)
-        if following is None:
-            break
-        day = following
-    return day
+def _first_night(config: Settings, source: Source, lake: Lake) -> date:
+    """The `history_days`-th day of the source that is not in quarantine; the last one if there are fewer."""
+    quarantined = set(lake.quarantined())
+    day: date | None = source.first_day()
+    found: list[date] = []
+    while day is not None and len(found) < config.history_days:
+        found += [] if day in quarantined else [day]
+        day = source.next_day(day)
+    if not found:
+        raise NothingNewError(f"source {source.name}: every day is in quarantine, see {lake.root}/quarantine")
+    return found[-1]
 
 
 def days_to_take(config: Settings, night: date) -> list[date]:
@@ -95,10 +98,15 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     rows = 0
     days = days_to_take(config, night)
     sources = [open_source(name, config) for name in (config.source, "events")]
-    known_before = _known_before(sources[0], days[0]) if not lake.days() else {}
+    known_before: dict[str, pa.Table] | None = None
     known = set(lake.latest("items", night)["item_id"].to_pylist())
     for day in days:
-        batches = _without_repeats({source.name: source.read(day) for source in sources})
+        read = _read_or_quarantine(lake, sources, day, night)
+        if read is None:
+            continue
+        if known_before is None:
+            known_before = {} if lake.days() else _known_before(sources[0], day)
+        batches = _without_repeats(read)
         batches["events"] = _of_known_items(batches["events"], known, batches[config.source], known_before)
         merged = _merge(day, batches, known_before)
         known.update(merged.tables["items"]["item_id"].to_pylist())
@@ -110,6 +118,26 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
                 totals.setdefault(name, {}).setdefault(reason, 0)
                 totals[name][reason] += count
     return {"night": night, "already_published": False, "days": days, "rows": rows, "counts": totals}
+
+
+def _read_or_quarantine(
+    lake: Lake, sources: list[Source], day: date, night: date
+) -> dict[str, DayBatch] | None:
+    """Every source's rows of a day. None for a day of the past that cannot be read: it is in quarantine then.
+
+    Raises:
+        SourceError, ContractError: the night's own day is not there, or cannot be read (quarantined too, so
+            that it stops this night and not all that come after).
+    """
+    try:
+        return {source.name: source.read(day) for source in sources}
+    except (SourceError, ContractError) as error:
+        if sources[0].next_day(day - timedelta(days=1)) != day:
+            raise  # there is no such day: nothing to keep aside
+        lake.quarantine(day, {"failures": [{"expectation": "readable", "text": str(error)}]})
+        if day == night:
+            raise
+        return None
 
 
 def _known_before(source: Source, first: date) -> dict[str, pa.Table]:
@@ -188,9 +216,13 @@ def publish(config: Settings, night: date) -> dict[str, Any]:
         LakeError: the night is neither staged nor published, or was not audited.
     """
     lake = Lake(config.lake_dir)
-    published = [day for day in lake.staged_days() if day <= night]
-    for day in published:
-        lake.publish(day)
+    published = []
+    for day in [day for day in lake.staged_days() if day <= night]:
+        if lake.entry(day) is not None:
+            lake.discard_staged(day)  # somebody else published it between our ingest and now
+        else:
+            lake.publish(day)
+            published.append(day)
     entry = lake.entry(night)
     if entry is None:
         raise LakeError(f"night {night}: nothing staged to publish; run `nightshift ingest --night {night}`")

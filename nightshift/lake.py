@@ -119,9 +119,7 @@ class Lake:
                 relative = f"data/{name}/day={day}/{digest[:16]}.parquet"
                 target = self.root / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
-                building = target.with_suffix(".building")
-                shutil.copyfile(source, building)
-                building.replace(target)
+                _copy_durably(source, target)
                 entry["tables"][name] = {"path": relative, "rows": table.num_rows, "sha256": digest}
             known = manifest["days"].get(day.isoformat())
             if known is not None and known["tables"] != entry["tables"]:
@@ -134,15 +132,17 @@ class Lake:
         shutil.rmtree(self._staging(day), ignore_errors=True)
         return entry
 
+    def discard_staged(self, day: date) -> None:
+        """Forget what is staged for a day."""
+        shutil.rmtree(self._staging(day), ignore_errors=True)
+
     def quarantine(self, day: date, report: dict[str, Any]) -> Path:
         """Move a staged day aside with the report that says why; the lake is unchanged."""
-        target = self.root / "quarantine" / day.isoformat()
+        target, staged = self.root / "quarantine" / day.isoformat(), self._staging(day)
+        write_json(staged / "report.json", report)  # before the move: a day aside always has its reason
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._staging(day)
-        if staged.exists():
-            staged.rename(target)
-        write_json(target / "report.json", report)
+        staged.rename(target)
         return target
 
     # --- read ------------------------------------------------------------------------------------------
@@ -233,6 +233,20 @@ class Lake:
         with (self.root / ".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    """Copy a file so that after a power cut it is there whole or not at all; the manifest names it next."""
+    building = target.with_suffix(".building")
+    shutil.copyfile(source, building)
+    with building.open("rb") as handle:
+        os.fsync(handle.fileno())
+    building.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def training_window(

@@ -32,7 +32,7 @@ def families(config: Settings) -> dict[str, str]:
 
 
 def run_step(config: Settings, command: list[str]) -> Any:
-    """Run `python -m …`, pass its output through to stderr, and return its last line, decoded.
+    """Run `python -m …`, and return its last line, decoded.
 
     Raises:
         StepFailedError: with the step's last line of complaint.
@@ -44,7 +44,7 @@ def run_step(config: Settings, command: list[str]) -> Any:
     try:
         out, complaints = process.communicate()
     except BaseException:
-        process.terminate()
+        process.terminate()  # and wait: a training run closes its page in MLflow first
         process.wait()
         raise
     if process.returncode != 0:

@@ -4,20 +4,31 @@ The alias `production` is the truth about who is champion; the tag `stage` mirro
 MLflow's older stages. Setting an alias is one transaction, a move of the seat is not. So a move is first
 written down as started, then `previous` is set, then `production`, last the tags: a kill between any two of
 them leaves a champion in the seat, and the next move first finishes or undoes what it finds started.
-Not covered here: two promoters at once (MLflow has no compare-and-swap); the `gpu` pool and
-max_active_runs=1 keep promoters apart.
+
+Moves are made one after another: a lock on a file in NIGHTSHIFT_HOME is held from the first look at the
+seat to the last tag, and the kernel lets it go when its holder is killed. A promotion can name the champion
+it was decided against, and is refused if another one sits there by then. Not covered: movers with different
+homes, on one machine or several, that share an MLflow server (it has no compare-and-swap), and aliases set
+by hand in MLflow during a move.
+
+Loading a version runs the code it was packaged with; that is what models-from-code means, so whoever may
+register a version may run code wherever it is examined or served. Pickled models are refused: a pickle runs
+code that nobody can read first.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import EllipsisType
 from typing import Any
 
 # A dead server must cost seconds, not the client's default of 259 s a call: 1.5 s when it refuses, 20 s when
@@ -27,6 +38,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "9")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would break up a step's output
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # no default: the surroundings may not allow it
 
 import mlflow
 import mlflow.artifacts
@@ -64,6 +76,7 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self.uri = settings.mlflow_uri
+        self._lock_path = settings.home / "moves.lock"
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -104,7 +117,7 @@ class Registry:
 
         Raises:
             RegistryError: there is no such version.
-            PackageError: its package cannot be loaded.
+            PackageError: its package cannot be loaded, or is pickled.
         """
         self.get(seat, number)
         with _reaching(self.uri):
@@ -116,9 +129,10 @@ class Registry:
             except Exception as error:  # whatever the package's own code raises while it loads
                 if _unreachable(error):
                     raise
-                raise PackageError(
-                    f"seat {seat.name}: version {number} cannot be loaded: {type(error).__name__}: {error}"
-                ) from error
+                why = f"{type(error).__name__}: {_redacted(str(error))}"
+                if _pickled(error):
+                    why = "it is pickled, and reading a pickle may run anything; log the model from code"
+                raise PackageError(f"seat {seat.name}: version {number} cannot be loaded: {why}") from error
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
         """A run's artifact, downloaded under `into`."""
@@ -188,19 +202,96 @@ class Registry:
             self.client.log_text(run_id, text, path)
 
     def promote(
-        self, seat: Seat, number: int, *, by: str, reason: str, exam_digest: str = "", action: str = "promote"
+        self,
+        seat: Seat,
+        number: int,
+        *,
+        by: str,
+        reason: str,
+        exam_digest: str = "",
+        expected: int | None | EllipsisType = ...,
     ) -> None:
         """Give the seat to a version. Does nothing if it sits there already.
 
+        expected: the champion that the version was examined against, None for an empty seat; `...`: anyone.
+
         Raises:
-            RegistryError: there is no such version, it is not ready, or no reason is given.
+            RegistryError: there is no such version, it is not ready, no reason is given, or the champion is
+                not the expected one any more.
         """
+        with self._moving():
+            self._settle(seat)
+            champion = _champion(self._model(seat))
+            if expected is not ... and champion not in (expected, number):
+                was, now = (f"v{one}" if one is not None else "nobody" for one in (expected, champion))
+                raise RegistryError(
+                    f"seat {seat.name}: the champion changed during the exam (was {was}, is {now}); "
+                    "run the gate again"
+                )
+            self._move(seat, number, "promote", by=by, reason=reason, exam_digest=exam_digest)
+
+    def rollback(self, seat: Seat, *, to: int | None, by: str, reason: str) -> Version:
+        """Give the seat back to `to`, or to the version that held it before. Returns the new champion.
+
+        The version that loses the seat is tagged `rolled_back` with the reason: the gate does not seat it
+        again. A second rollback goes one champion further back, never forward again.
+
+        Raises:
+            NoChampionError: there is no earlier champion to go back to.
+            RegistryError: `to` does not exist, or holds the seat already.
+        """
+        with self._moving():
+            self._settle(seat)
+            model = self._model(seat)
+            if to is None:
+                to = _alias(model, PREVIOUS)
+            if to is None:
+                raise NoChampionError(
+                    f"seat {seat.name}: no earlier champion to go back to; name one with --to"
+                )
+            if to == _champion(model):
+                raise RegistryError(
+                    f"seat {seat.name}: version {to} holds the seat already; nothing was changed"
+                )
+            self._move(seat, to, "rollback", by=by, reason=reason)
+        return self.get(seat, to)
+
+    def settle(self, seat: Seat) -> None:
+        """Finish or undo a move that was killed half-way; without one, nothing happens."""
+        if _started(self._model(seat)):
+            with self._moving():  # waits for a move that is not dead but under way
+                self._settle(seat)
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """One move at a time among all processes of this home; the others wait."""
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock_path.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _settle(self, seat: Seat) -> None:
+        model = self._model(seat)
+        if not _started(model):
+            return
+        key, move = _moves(model)[-1]
+        if _champion(model) == move["to"]:
+            self._finish(seat, key, move)
+            return
+        self._set_alias(seat, PREVIOUS, move["previous"])
+        self._write_move(seat, key, {**move, "state": "abandoned"})
+
+    def _move(
+        self, seat: Seat, number: int, action: str, *, by: str, reason: str, exam_digest: str = ""
+    ) -> None:
+        """Move the seat of which no move is started; the caller holds the lock."""
         if not reason.strip():
             raise RegistryError(f"seat {seat.name}: version {number}: a move needs a reason that can be read")
         version = self.get(seat, number)
         if not version.ready:
             raise RegistryError(f"seat {seat.name}: version {number} is not ready yet; try again in a while")
-        self.settle(seat)
         model = self._model(seat)
         champion = _champion(model)
         if champion == number:
@@ -222,42 +313,6 @@ class Registry:
         self._set_alias(seat, PREVIOUS, line[-2] if len(line) > 1 else None)
         self._set_alias(seat, PRODUCTION, number)
         self._finish(seat, *moves[-1])
-
-    def rollback(self, seat: Seat, *, to: int | None, by: str, reason: str) -> Version:
-        """Give the seat back to `to`, or to the version that held it before. Returns the new champion.
-
-        The version that loses the seat is tagged `rolled_back` with the reason: the gate does not seat it
-        again. A second rollback goes one champion further back, never forward again.
-
-        Raises:
-            NoChampionError: there is no earlier champion to go back to.
-            RegistryError: `to` does not exist, or holds the seat already.
-        """
-        self.settle(seat)
-        model = self._model(seat)
-        if to is None:
-            to = _alias(model, PREVIOUS)
-        if to is None:
-            raise NoChampionError(f"seat {seat.name}: no earlier champion to go back to; name one with --to")
-        if to == _champion(model):
-            raise RegistryError(f"seat {seat.name}: version {to} holds the seat already; nothing was changed")
-        self.promote(seat, to, by=by, reason=reason, action="rollback")
-        return self.get(seat, to)
-
-    def settle(self, seat: Seat) -> None:
-        """Finish or undo a move that was killed half-way; without one, nothing happens."""
-        model = self._model(seat)
-        moves = _moves(model)
-        if not moves or moves[-1][1].get("state", "done") != "started":
-            return
-        key, move = moves[-1]
-        if _champion(model) == move["to"]:
-            self._finish(seat, key, move)
-            return
-        self._set_alias(seat, PREVIOUS, move["previous"])
-        self._write_move(seat, key, {**move, "state": "abandoned"})
-
-    # --- inside ----------------------------------------------------------------------------------------
 
     def _finish(self, seat: Seat, key: str, move: dict[str, Any]) -> None:
         """What follows the alias: the tags that mirror it, and the record that the move took place."""
@@ -317,6 +372,12 @@ def _moves(model: Any | None) -> list[tuple[str, dict[str, Any]]]:
     return [(key, json.loads(tags[key])) for key in sorted(tags) if key.startswith("move.")]
 
 
+def _started(model: Any | None) -> bool:
+    """Whether the last move is under way, or was killed half-way."""
+    moves = _moves(model)
+    return bool(moves and moves[-1][1].get("state", "done") == "started")
+
+
 def _took_place(move: dict[str, Any], champion: int | None) -> bool:
     """Whether the alias was moved: a record still marked as started may have been killed before or after."""
     state = move.get("state", "done")
@@ -354,10 +415,21 @@ def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        if _unreachable(error):
+        where, said = _redacted(f"MLflow at {uri}"), _redacted(str(error))  # before it is cut: half a
+        if _unreachable(error):  # password would not look like one any more
             advice = "`nightshift status` tells whether it is up"
-            raise RegistryError(f"MLflow at {uri} does not answer; {advice} ({error!s:.200})") from error
-        raise RegistryError(f"MLflow at {uri} refused: {error!s:.300}") from error
+            raise RegistryError(f"{where} does not answer; {advice} ({said:.200})") from error
+        raise RegistryError(f"{where} refused: {said:.300}") from error
+
+
+def _redacted(text: str) -> str:
+    """Without the user and the password of any URI in it."""
+    return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
+
+
+def _pickled(error: Exception) -> bool:
+    """Whether MLflow would have had to read a pickle, and did not."""
+    return isinstance(error, MlflowException) and "using pickle is disallowed" in str(error)
 
 
 def _unreachable(error: Exception) -> bool:

@@ -37,13 +37,17 @@ def replay_settings(
     with socket.socket() as probe:
         probe.bind((base.host, 0))
         port = probe.getsockname()[1]
+    state = home or base.home / "replay" / source
     changed = {
         "source": source,
         "source_path": data,
-        "home": home or base.home / "replay" / source,
+        "home": state,
         "history_days": history,
         "mlflow_port": port,
-        "mlflow_url": None,
+        # Said in full, so that no URL of the running system reaches the steps by the environment or `.env`:
+        # a replay must not seat anybody in the real registry or claim the real feedback.
+        "mlflow_url": f"http://{base.host}:{port}",
+        "eventlog_url": f"sqlite:///{state / 'eventlog.db'}",
     }
     return Settings.model_validate({**base.model_dump(), **changed})
 
@@ -107,38 +111,41 @@ def _row(config: Settings, night: date) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """The replay as a table."""
-    table = Table(title="Each night's Production model, judged by the next day", title_justify="left")
-    for name in (
-        "night",
-        "verdict",
-        "Production",
-        "judged on",
-        "users",
-        "NDCG@10",
-        "popularity",
-        "HR@10",
-        "popularity ",
-    ):
-        table.add_column(name, justify="left" if name in ("night", "verdict", "judged on") else "right")
+    """The replay as a table, 80 columns wide; the last line is over all users of all judged days."""
+    year = rows[0]["night"][:4]
+    table = Table(
+        title=f"Each night's Production model, judged by the next day ({year})", title_justify="left"
+    )
+    for name in ("night", "verdict", "serves", "judged", "users"):
+        table.add_column(name, justify="right" if name == "users" else "left", no_wrap=True)
+    for name in ("NDCG@10", "popular", "HR@10", "popular"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["night"], str(row["decision"]), _seated(row), row["scored_day"], f"{row['users']:,}",
-            _interval(row, "ndcg_at_10"), f"{row['popularity_ndcg_at_10']:.3f}",
-            _interval(row, "hr_at_10"), f"{row['popularity_hr_at_10']:.3f}",
+            row["night"][5:], str(row["decision"]), _seated(row), row["scored_day"][5:], f"{row['users']:,}",
+            _figure(row, "ndcg_at_10"), f"{row['popularity_ndcg_at_10']:.3f}",
+            _figure(row, "hr_at_10"), f"{row['popularity_hr_at_10']:.3f}",
         )  # fmt: skip
+    judged = [row for row in rows if row["version"] is not None]
+    if judged:
+        users = sum(row["users"] for row in judged)
+        names = ("ndcg_at_10", "popularity_ndcg_at_10", "hr_at_10", "popularity_hr_at_10")
+        means = [f"{sum(row[name] * row['users'] for row in judged) / users:.3f}" for name in names]
+        table.add_section()
+        table.add_row("all", "", "", "", f"{users:,}", *means)
     console.print(table)
+    console.print("± is half of the 95 % bootstrap interval over users; popular: the most popular items.")
 
 
 def _seated(row: dict[str, Any]) -> str:
     return "nobody" if row["version"] is None else f"v{row['version']}"
 
 
-def _interval(row: dict[str, Any], metric: str) -> str:
+def _figure(row: dict[str, Any], metric: str) -> str:
     if row[metric] is None:
         return "–"
     low, high = row[f"{metric}_interval"]
-    return f"{row[metric]:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{row[metric]:.3f} ±{(high - low) / 2:.3f}"
 
 
 def plot(rows: list[dict[str, Any]], target: Path, *, title: str) -> None:

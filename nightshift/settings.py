@@ -21,7 +21,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", env_file=".env", extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="NIGHTSHIFT_", env_file=".env", extra="forbid", env_parse_none_str="none"
+    )
 
     home: Path = Field(PROJECT / "var", description="Where all state lives.")
 
@@ -63,6 +65,9 @@ class Settings(BaseSettings):
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
 
     # Serving
+    serving_hosts: str = Field(
+        "", description="Further host names the service answers to, comma separated; any port."
+    )
     champion_poll_seconds: float = Field(
         1.0, gt=0, le=60, description="How often serving asks who is champion."
     )
@@ -112,12 +117,16 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.home / 'eventlog.db'}"
 
     def exportable(self) -> dict[str, str]:
-        """Every field that is set, as text for the environment of a child process."""
+        """Every field by its variable, as text for the environment of a child process.
+
+        What is unset is said too ("none"): else a child would read it from its own surroundings or `.env`, and a
+        replay, say, would find its way to the real registry.
+        """
         values = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if value is not None:
-                values[name] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            values[f"NIGHTSHIFT_{name.upper()}"] = "none" if value is None else text
         return values
 
     def secret(self, name: Literal["airflow_password", "airflow_jwt_secret"]) -> str:
@@ -129,7 +138,7 @@ class Settings(BaseSettings):
         known = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
             known[name] = secrets.token_urlsafe(32)
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             temporary = path.with_suffix(".tmp")
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
                 json.dump(known, handle)

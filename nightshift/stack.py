@@ -9,6 +9,8 @@ its children.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -16,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from nightshift.settings import PROJECT, Settings
 START_SECONDS = 180  # measured 12–40 s on two busy cores; a cold disk takes longer
 STOP_SECONDS = {"scheduler": 120}  # a running training task is given time to end
 DEFAULT_STOP_SECONDS = 20
+TRIES = 5  # of a question to Airflow, a second apart: one dropped connection must not end a night
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,42 @@ class Part:
     setting: str = ""
 
 
-def environment(config: Settings) -> dict[str, str]:
-    """What every process of the stack runs under: our settings, and those of the tools."""
+def environment(config: Settings, *, airflow: bool = False) -> dict[str, str]:
+    """What a process of ours runs under: every setting, and those of the tools; Airflow's only where it is meant.
+
+    NIGHTSHIFT_* of the surroundings do not get through: `config` is the whole truth.
+    """
+    surroundings = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTSHIFT_")}
+    local = [surroundings.get("NO_PROXY") or surroundings.get("no_proxy"), "127.0.0.1,localhost", config.host]
+    no_proxy = ",".join(part for part in local if part)
+    return {
+        **surroundings,
+        **config.exportable(),
+        **(airflow_environment(config) if airflow else {}),
+        "NIGHTSHIFT_STACK": str(config.home),  # by this mark a process is found when its leader has died
+        "NIGHTSHIFT_PYTHON": sys.executable,
+        "NO_PROXY": no_proxy,  # all that we call is on this machine, proxy or not
+        "no_proxy": no_proxy,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes that survive SIGTERM
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": config.mlflow_uri,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(config.home / "bentoml"),
+        "DO_NOT_TRACK": "1",
+        "GX_ANALYTICS_ENABLED": "False",
+        "OMP_NUM_THREADS": surroundings.get("OMP_NUM_THREADS", "1"),
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+        "TZ": "UTC",  # Feast's SQLite store keeps times in the local zone: writer and reader must share one
+        "PATH": f"{Path(sys.executable).parent}:{surroundings.get('PATH', '')}",
+    }
+
+
+def airflow_environment(config: Settings) -> dict[str, str]:
+    """The settings under which Airflow runs here; measured where a comment says so."""
     home = config.home
-    airflow = {
+    values = {
         "CORE__DAGS_FOLDER": PROJECT / "dags",
         "CORE__LOAD_EXAMPLES": False,
         "CORE__EXECUTOR": "LocalExecutor",
@@ -71,28 +106,11 @@ def environment(config: Settings) -> dict[str, str]:
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "WORKERS__MAX_FAILED_HEARTBEATS": 20,
     }
-    ours = {f"NIGHTSHIFT_{name.upper()}": value for name, value in config.exportable().items()}
     return {
-        **os.environ,
-        **ours,
+        **{f"AIRFLOW__{name}": str(value) for name, value in values.items()},
         "AIRFLOW_HOME": str(home / "airflow"),
-        **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
         # Only slots after this moment run by themselves; unpausing would else start the last one at once.
         "NIGHTSHIFT_SCHEDULE_FROM": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
-        "NIGHTSHIFT_PYTHON": sys.executable,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes that survive SIGTERM
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_TRACKING_URI": config.mlflow_uri,
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_HOME": str(home / "bentoml"),
-        "DO_NOT_TRACK": "1",
-        "GX_ANALYTICS_ENABLED": "False",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "",
-        "TZ": "UTC",  # Feast's SQLite store keeps times in the local zone: writer and reader must share one
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
 
 
@@ -145,8 +163,8 @@ class Stack:
         for name, known in state.items():
             try:
                 process = psutil.Process(known["pid"])
-                # A pid is used again one day: only the same start time makes it the same process.
-                if abs(process.create_time() - known["created"]) < 1 and process.status() != "zombie":
+                # A pid is used again one day: only the same birth makes it the same process.
+                if birth(known["pid"]) == known["born"] and process.status() != psutil.STATUS_ZOMBIE:
                     alive[name] = process
             except psutil.NoSuchProcess:
                 continue
@@ -172,8 +190,8 @@ class Stack:
 
     # --- start -----------------------------------------------------------------------------------------
 
-    def up(self, say: Callable[[str], None]) -> None:
-        """Start what is not running, wait until all are healthy, create the pool, unpause the DAGs.
+    def up(self, say: Callable[[str], None]) -> list[str]:
+        """Start what is not running and wait until all are healthy. Returns the parts it started.
 
         Raises:
             StackError: a port is taken, or a process died or did not answer (with its last words).
@@ -181,27 +199,28 @@ class Stack:
         alive = self.running()
         wanted = [part for part in self.parts if part.name not in alive]
         if not wanted:
-            return
+            return []
+        self._sweep([part.name for part in wanted])  # what a dead leader left behind would hold its port
         for part in wanted:
             self._check_port(part)
         self._prepare()
-        variables = environment(self.config)
         if any(part.name == "api-server" for part in wanted):
             say("preparing Airflow's database")
-            self._migrate(variables)
+            self._migrate()
         early = [part for part in wanted if part.name not in ("scheduler", "dag-processor")]
         for part in early:
-            self._start(part, variables)
+            self._start(part)
         for part in early:
             if part.name != "serving":
                 say(f"waiting for {part.name}")
                 self._wait(part)
         # The scheduler's first task meets a warm execution API only if that is up before it.
         for part in (p for p in wanted if p not in early):
-            self._start(part, variables)
+            self._start(part)
         for part in (p for p in early if p.name == "serving"):
             say("waiting for the recommender service")
             self._wait(part)
+        return [part.name for part in wanted]
 
     def _check_port(self, part: Part) -> None:
         if part.port is None:
@@ -210,13 +229,16 @@ class Stack:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.config.host, part.port))
-            except OSError:
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                why = "is taken by another program" if taken else f"cannot be had ({error.strerror})"
                 raise StackError(
-                    f"port {part.port} ({part.name}) is taken by another program; free it or choose one: "
+                    f"port {part.port} of {self.config.host} ({part.name}) {why}; free it or choose one: "
                     f"NIGHTSHIFT_{part.setting.upper()}=… make run"
                 ) from None
 
     def _prepare(self) -> None:
+        self.config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in ("airflow", "mlflow/artifacts", "bentoml", "logs/airflow"):
             (self.config.home / folder).mkdir(parents=True, exist_ok=True)
         passwords = self.config.home / "airflow" / "passwords.json"
@@ -224,17 +246,24 @@ class Stack:
         with os.fdopen(os.open(passwords, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
             handle.write(content)
 
-    def _migrate(self, variables: dict[str, str]) -> None:
+    def _migrate(self) -> None:
         log = self.config.logs_dir / "airflow-db.log"
         command = [str(Path(sys.executable).parent / "airflow"), "db", "migrate"]
         with log.open("ab") as handle:
             done = subprocess.run(
-                command, env=variables, stdout=handle, stderr=handle, cwd=PROJECT, check=False
+                command,
+                env=environment(self.config, airflow=True),
+                stdout=handle,
+                stderr=handle,
+                cwd=PROJECT,
+                check=False,
             )
         if done.returncode != 0:
             raise StackError(f"airflow db migrate failed ({done.returncode}); see {log}: {_tail(log)}")
 
-    def _start(self, part: Part, variables: dict[str, str]) -> None:
+    def _start(self, part: Part) -> None:
+        ours = part.command[0].endswith("airflow")
+        variables = {**environment(self.config, airflow=ours), "NIGHTSHIFT_PART": part.name}
         log = self.config.logs_dir / f"{part.name}.log"
         with log.open("ab") as handle:
             process = subprocess.Popen(
@@ -242,7 +271,7 @@ class Stack:
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         state = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
-        state[part.name] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        state[part.name] = {"pid": process.pid, "born": birth(process.pid)}
         write_json(self.state_path, state)
 
     def _wait(self, part: Part) -> None:
@@ -259,7 +288,7 @@ class Stack:
     # --- stop ------------------------------------------------------------------------------------------
 
     def down(self, say: Callable[[str], None]) -> None:
-        """Stop everything that runs, in the order that loses nothing."""
+        """Stop everything that runs, in the order that loses nothing, and what dead leaders left behind."""
         for name in STOP_ORDER:
             leader = self.running().get(name)
             if leader is not None:
@@ -268,25 +297,62 @@ class Stack:
                 state[name]["stopping"] = True
                 write_json(self.state_path, state)
                 self._stop(leader, STOP_SECONDS.get(name, DEFAULT_STOP_SECONDS))
+            self._sweep([name])
         self.state_path.unlink(missing_ok=True)
 
     def _stop(self, leader: psutil.Process, patience: float) -> None:
-        # Children are listed first: once the leader is gone they cannot be found through it.
-        family = [leader, *leader.children(recursive=True)]
+        family = set(leader.children(recursive=True))
         leader.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs([leader], timeout=patience)
-        _, alive = psutil.wait_procs(family, timeout=2)
+        deadline = time.monotonic() + patience
+        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            # Looked at again and again: a task may begin while the scheduler drains.
+            family |= set(leader.children(recursive=True))
+            psutil.wait_procs([leader], timeout=0.5)
+        _end([leader, *family])
+
+    def _sweep(self, names: list[str]) -> None:
+        """End what belongs to these parts and has lost its leader: by its session, or by the mark it carries."""
+        state = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
+        alive = self.running()
+        sessions = {state[name]["pid"] for name in names if name in state and name not in alive}
+        sessions -= {
+            pid for pid in sessions if psutil.pid_exists(pid)
+        }  # a pid that is somebody else's by now
+        strays = []
+        for process in psutil.process_iter():
+            try:
+                marks = process.environ()
+                marked = marks.get("NIGHTSHIFT_STACK") == str(self.config.home)
+                mine = marked and marks.get("NIGHTSHIFT_PART") in names
+                if (mine or os.getsid(process.pid) in sessions) and marks.get("NIGHTSHIFT_PART") not in alive:
+                    strays.append(process)
+            except (psutil.Error, OSError):
+                continue
+        _end(strays)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """SIGTERM, and SIGKILL for what is still there after some seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=2)
+    for send, patience in (("terminate", 5), ("kill", 5)):
         for process in alive:
-            process.terminate()
-        _, alive = psutil.wait_procs(alive, timeout=5)
-        for process in alive:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                getattr(process, send)()
+        _, alive = psutil.wait_procs(alive, timeout=patience)
+
+
+def birth(pid: int) -> float:
+    """When a process was born, by a clock that nobody sets: ticks since boot where the system tells them."""
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except FileNotFoundError:
+        return psutil.Process(pid).create_time()
 
 
 def answers(url: str) -> bool:
     """Whether a GET of `url` is answered with success."""
     try:
-        return httpx.get(url, timeout=10).is_success
+        return httpx.get(url, timeout=10, trust_env=False).is_success  # no proxy to this very machine
     except httpx.HTTPError:
         return False
 
@@ -303,24 +369,40 @@ class Airflow:
     """The few calls of Airflow's REST API (v2) that a night needs."""
 
     def __init__(self, config: Settings) -> None:
-        self.http = httpx.Client(base_url=config.airflow_uri, timeout=30)
+        self.http = httpx.Client(base_url=config.airflow_uri, timeout=30, trust_env=False)
+        self._logs = config.logs_dir / "api-server.log"
         self._login = {"username": config.airflow_user, "password": config.secret("airflow_password")}
         self._token_until = 0.0
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One API call; the decoded answer. Raises StackError with Airflow's own words."""
+        """One API call; the decoded answer. A question is asked again when the connection fails.
+
+        Raises:
+            StackError: with Airflow's own words, or that it does not answer.
+        """
         if time.monotonic() > self._token_until:
-            token = self.http.post("/auth/token", json=self._login)
+            token = self._send("POST", "/auth/token", json=self._login)
             if token.status_code != 201:
                 raise StackError(
                     f"Airflow refused the login of {self._login['username']}: {token.text[:200]}"
                 )
             self.http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
             self._token_until = time.monotonic() + 600
-        answer = self.http.request(method, f"/api/v2{path}", **arguments)
+        answer = self._send(method, f"/api/v2{path}", **arguments)
         if not answer.is_success:
             raise StackError(f"Airflow: {method} {path}: {answer.status_code} {answer.text[:400]}")
         return answer.json() if answer.content else None
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        for tries_left in reversed(range(TRIES if method == "GET" else 1)):
+            try:
+                return self.http.request(method, path, **arguments)
+            except httpx.HTTPError as error:
+                if not tries_left:
+                    where = f"Airflow at {self.http.base_url}"
+                    raise StackError(f"{where} does not answer ({error!r:.100}); see {self._logs}") from error
+                time.sleep(1)
+        raise AssertionError("the last try returns or raises")
 
     def wait_for_dags(self, names: tuple[str, ...], seconds: float = 120) -> None:
         """Wait until the DAG processor has read the DAGs. Raises StackError with the import errors."""
@@ -350,6 +432,12 @@ class Airflow:
         """Start a run and return its id."""
         run = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
         return str(run["dag_run_id"])
+
+    def active(self, dag: str) -> dict[str, Any] | None:
+        """The run that is going on or waiting, if there is one: a stop in the middle of a night leaves one."""
+        found = self.call("GET", f"/dags/{dag}/dagRuns", params={"state": ["running", "queued"], "limit": 1})
+        runs: list[dict[str, Any]] = found["dag_runs"]
+        return runs[0] if runs else None
 
     def state(self, dag: str, run: str) -> str:
         return str(self.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"])

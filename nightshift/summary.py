@@ -25,7 +25,7 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
             padding=(1, 2),
         )
     )
-    if summary["served"] is None:
+    if summary["served"] is None or summary["recommendation"] is None:
         console.print("[yellow]Nobody sits in the recommender seat yet: nothing is served.")
     else:
         _show_served(summary, console)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from nightshift.commands import plain, read_step
 from nightshift.errors import StackError
 from nightshift.intake import next_night
 from nightshift.lake import Lake, write_json
-from nightshift.night import run_step
+from nightshift.night import StepFailedError, run_step
 from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
 from nightshift.stack import Airflow, Stack
@@ -37,24 +38,36 @@ MARKS = {
 }
 
 
-def run(config: Settings, console: Console, *, smoke: bool, customers: int = CUSTOMERS) -> dict[str, Any]:
+def run(
+    config: Settings, console: Console, *, smoke: bool, started: list[str], customers: int = CUSTOMERS
+) -> dict[str, Any]:
     """Start what is not running, run the next night through Airflow, show and keep its summary.
+
+    started: what was started is added, as soon as it may have to be stopped again.
 
     Raises:
         StackError: the stack did not come up, or a task of the night failed (with its reason).
     """
     began = time.monotonic()
-    with console.status("starting the stack") as status:
-        Stack(config).up(lambda line: status.update(line))
-        status.update("waiting for Airflow to read the DAGs")
-        airflow = Airflow(config)
-        airflow.prepare(DAGS)
-    console.print(f"[green]✓[/] stack is up [dim]({time.monotonic() - began:.0f} s)")
     night = next_night(config)
-    run_id = airflow.trigger("nightly", {"night": night.isoformat(), "smoke": smoke})
-    console.print(f"[bold]Night {night}[/]  [dim]{config.airflow_uri}/dags/nightly/runs/{run_id}")
-    follow(airflow, run_id, console)
-    summary = {**(read_step(config, night, "report") or {}), **after(config, console, customers)}
+    try:
+        with console.status("starting the stack") as status:
+            started += [part.name for part in Stack(config).parts if part.name not in Stack(config).running()]
+            Stack(config).up(lambda line: status.update(line))
+            status.update("waiting for Airflow to read the DAGs")
+            airflow = Airflow(config)
+            airflow.prepare(DAGS)
+        console.print(f"[green]✓[/] stack is up [dim]({time.monotonic() - began:.0f} s)")
+        night, run_id = begin(airflow, night, smoke=smoke)
+        console.print(
+            f"[bold]Night {night}[/]  [dim]{config.airflow_uri}/dags/nightly/runs/{run_id}", soft_wrap=True
+        )
+        follow(config, airflow, run_id, console)
+        summary = {**(read_step(config, night, "report") or {}), **after(config, console, customers)}
+    except BaseException as error:
+        # Whoever reads this file by machine must not take an older night for this one.
+        write_json(config.home / "last_night.json", {"night": night, "error": str(error) or repr(error)})
+        raise
     summary["seconds"] = round(time.monotonic() - began, 1)
     summary["memory_mb"] = {name: round(used) for name, used in Stack(config).memory_mb().items()}
     write_json(config.home / "last_night.json", plain(summary))
@@ -62,8 +75,21 @@ def run(config: Settings, console: Console, *, smoke: bool, customers: int = CUS
     return summary
 
 
-def follow(airflow: Airflow, run_id: str, console: Console) -> None:
-    """Show the run's tasks until it ends. Raises StackError naming the failed task and its reason."""
+def begin(airflow: Airflow, night: date, *, smoke: bool) -> tuple[date, str]:
+    """The run to follow: one that a stop left half-way and Airflow now goes on with, else a new one."""
+    active = airflow.active("nightly")
+    if active is not None:
+        given = (active["conf"] or {}).get("night")
+        return (date.fromisoformat(given) if given else night), str(active["dag_run_id"])
+    return night, airflow.trigger("nightly", {"night": night.isoformat(), "smoke": smoke})
+
+
+def follow(config: Settings, airflow: Airflow, run_id: str, console: Console) -> None:
+    """Show the run's tasks until it ends.
+
+    Raises:
+        StackError: a task failed (named, with its reason), or a part of the stack died.
+    """
     seen: dict[str, str] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
@@ -75,6 +101,9 @@ def follow(airflow: Airflow, run_id: str, console: Console) -> None:
                 _print_changes(tasks, seen, console)
             if state in ("success", "failed"):
                 break
+            if gone := [name for name in Stack(config).died() if name != "serving"]:
+                log = config.logs_dir / f"{gone[0]}.log"
+                raise StackError(f"{gone[0]} has died during the night; see {log}; run again: it goes on")
             time.sleep(0.5)
     if state == "failed":
         raise StackError(_why_failed(airflow, run_id, tasks))
@@ -137,18 +166,23 @@ def _why_failed(airflow: Airflow, run_id: str, tasks: list[dict[str, Any]]) -> s
 
 def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
     """What a night looks like from outside: the model now served, one real answer, and the visitors."""
-    with httpx.Client(base_url=config.serving_uri, timeout=30) as service:
+    with httpx.Client(base_url=config.serving_uri, timeout=30, trust_env=False) as service:
         served = wait_until_served(config, service)
         if served is None:
             return {"served": None, "recommendation": None, "visits": None}
+        answer = None
         for user in busiest_users(config):
-            answer = service.post("/recommend", json={"user_id": user, "k": 5}).json()
-            if answer["known_user"]:
+            reply = service.post("/recommend", json={"user_id": user, "k": 5})
+            answer = reply.json() if reply.is_success else None
+            if answer and answer["known_user"]:
                 break
     visits = None
     if config.source == "market" and customers:
         with console.status(f"{customers} simulated customers visit the service"):
-            visits = run_step(config, ["nightshift.visits", "--customers", str(customers)])
+            try:
+                visits = run_step(config, ["nightshift.visits", "--customers", str(customers)])
+            except StepFailedError as error:  # the night itself is done
+                console.print(f"[yellow]the simulated customers could not visit: {error}")
     return {"served": served, "recommendation": answer, "visits": visits}
 
 
@@ -205,6 +239,10 @@ def keep_serving(config: Settings, console: Console) -> None:
 
 
 def stop(config: Settings, console: Console) -> None:
+    """Stop everything in order. A second Ctrl-C is answered, not obeyed: it would leave the rest running."""
+    patience = "still stopping; a running task is given up to two minutes to end"
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda *_: console.print(patience))
     with console.status("stopping") as status:
         Stack(config).down(lambda line: status.update(line))
-    console.print("[green]✓[/] everything is stopped; state is kept in " + str(config.home))
+    console.print(f"[green]✓[/] everything is stopped; state is kept in {config.home}", soft_wrap=True)

@@ -50,7 +50,7 @@ def visit(config: Settings, customers: int) -> dict[str, Any]:
 
     counts = {"customers": len(coming), "shown": 0, "clicked": 0, "purchased": 0}
     events: list[dict[str, Any]] = []
-    with httpx.Client(base_url=config.serving_uri, timeout=10) as service:
+    with httpx.Client(base_url=config.serving_uri, timeout=10, trust_env=False) as service:
         for user in coming:
             answer = _post(service, "/recommend", {"user_id": user, "k": SHOWN})
             shown = [item["item_id"] for item in answer["items"]]

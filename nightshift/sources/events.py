@@ -38,10 +38,12 @@ class Events:
     def read(self, day: date) -> DayBatch:
         """The events of night `day`: late ones of earlier days too, as no night took them.
 
+        What a day that is in quarantine had taken is free again, so no feedback is lost with it.
         A published day takes nothing more: it never changes, so its late events stay for the next night.
         """
         published = self._lake.entry(day) is not None
-        rows = self._log.of_night(day) if published else self._log.claim(day)
+        given_up = self._lake.quarantined()
+        rows = self._log.of_night(day) if published else self._log.claim(day, release=given_up)
         tables = {name: contract.table([]) for name, contract in CONTRACTS.items()}
         tables[INTERACTIONS.name] = INTERACTIONS.table(rows)
         return DayBatch(day=day, tables=tables, counts={"read": len(rows), "kept": len(rows)})

@@ -9,10 +9,11 @@ import pytest
 from nightshift import intake
 from nightshift.commands import emit
 from nightshift.contracts import INTERACTIONS, ITEMS
-from nightshift.errors import LakeError, SourceError
+from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
 from nightshift.settings import Settings
+from nightshift.sources import DayBatch
 
 FIRST = date(2026, 9, 1)
 
@@ -67,12 +68,82 @@ def test_a_night_that_did_not_end_is_run_again(config: Settings) -> None:
     assert intake.next_night(config) == FIRST + timedelta(days=4), "the day without trade is passed over"
 
 
+def test_a_day_that_cannot_be_read_stops_its_own_night_and_no_other(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    finish(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    path = config.source_path / bad.isoformat() / "interactions.csv"  # type: ignore[operator]
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises((SourceError, ContractError), match=r"interactions\.csv"):
+        intake.ingest(config, bad)
+    lake = Lake(config.lake_dir)
+    assert lake.quarantined() == [bad] and lake.staged_days() == []
+    assert intake.next_night(config) == following
+    take(config, following)
+    path.write_text(whole)
+    take(config, bad)  # mended, and asked for by name
+    assert lake.days()[-2:] == [bad, following] and lake.quarantined() == []
+
+
+def test_a_bad_day_of_the_past_does_not_stop_the_night(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    (config.source_path / "2026-09-05" / "interactions.csv").write_text("nonsense")  # type: ignore[operator]
+    take(config, FIRST + timedelta(days=6))
+    lake = Lake(config.lake_dir)
+    assert lake.quarantined() == [FIRST + timedelta(days=4)]
+    assert lake.days()[-2:] == [FIRST + timedelta(days=5), FIRST + timedelta(days=6)]
+
+
+def test_an_unreadable_first_night_does_not_block_the_second(config: Settings) -> None:
+    night = intake.next_night(config)
+    (config.source_path / night.isoformat() / "interactions.csv").write_text("nonsense")  # type: ignore[operator]
+    with pytest.raises((SourceError, ContractError)):
+        intake.ingest(config, night)
+    assert intake.next_night(config) > night
+
+
+def test_a_source_that_grew_from_one_day_goes_on(config: Settings, tmp_path: Path) -> None:
+    write_day(tmp_path / "young", FIRST)
+    young = config.model_copy(update={"source_path": tmp_path / "young"})
+    take(young, intake.next_night(young))
+    write_day(tmp_path / "young", FIRST + timedelta(days=1))
+    assert intake.next_night(young) == FIRST + timedelta(days=1), "one day alone leaves nothing to train on"
+
+
+def test_feedback_that_a_quarantined_day_had_taken_joins_the_next_night(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad = FIRST + timedelta(days=4)
+    event = {**INTERACTIONS.sample[0], "event_id": "kept", "at": datetime(2026, 9, 5, 9, tzinfo=UTC)}
+    EventLog(config.eventlog_uri).append([event])
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, FIRST + timedelta(days=5))
+    day = FIRST + timedelta(days=5)
+    assert "kept" in Lake(config.lake_dir).read("interactions", day, day)["event_id"].to_pylist()
+
+
+def test_a_staged_copy_of_a_day_that_somebody_published_meanwhile_is_dropped(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    take(config, night)
+    lake = Lake(config.lake_dir)
+    lake.stage(lake_batch(lake, night))
+    assert intake.publish(config, night)["published"] == [] and lake.staged_days() == []
+
+
+def lake_batch(lake: Lake, day: date) -> DayBatch:
+    """A published day as a batch again, with one row less."""
+    rows = lake.read("interactions", day, day).drop_columns(["day"]).slice(1)
+    return DayBatch(day=day, tables={"interactions": rows}, counts={})
+
+
 def test_a_source_without_a_new_day_says_so(config: Settings) -> None:
     last = FIRST + timedelta(days=6)
     take(config, last)
     finish(config, last)
-    with pytest.raises(SourceError, match="no day after 2026-09-07"):
+    with pytest.raises(NothingNewError, match="no day after 2026-09-07") as nothing:
         intake.next_night(config)
+    assert nothing.value.exit_status == 99, "Airflow skips the run instead of failing it"
     assert intake.next_night(config, ahead=True) == last, "the watch looks at the newest day again"
 
 

@@ -12,7 +12,8 @@ from nightshift.settings import Settings
 from nightshift.sources import open_source
 
 ROWS = [
-    {"night": "2011-11-01", "decision": "not blessed", "version": None, "ndcg_at_10": None, "hr_at_10": None, "ndcg_at_10_interval": None, "hr_at_10_interval": None,
+    {"night": "2011-11-01", "decision": "not blessed", "version": None, "ndcg_at_10": None, "hr_at_10": None,
+     "ndcg_at_10_interval": None, "hr_at_10_interval": None,
      "scored_day": "2011-11-02", "users": 70,
      "popularity_ndcg_at_10": 0.06, "popularity_hr_at_10": 0.3, "popularity_ndcg_at_10_interval": [0.05, 0.07],
      "popularity_hr_at_10_interval": [0.2, 0.4]},
@@ -24,10 +25,14 @@ ROWS = [
 
 
 def test_a_replay_has_its_own_state_and_its_own_mlflow(tmp_path: Path) -> None:
-    base = Settings(_env_file=None, home=tmp_path, mlflow_url="http://somebody.elses:5000")  # type: ignore[call-arg]
+    values = {"mlflow_url": "http://real:5000", "eventlog_url": "postgresql://real/events"}
+    base = Settings(_env_file=None, home=tmp_path, **values)  # type: ignore[call-arg,arg-type]
     config = replay_settings(base, "market", None, None, 14)
     assert config.home == tmp_path / "replay" / "market" and config.history_days == 14
-    assert config.mlflow_uri.startswith("http://127.0.0.1:") and config.mlflow_port != base.mlflow_port
+    assert config.mlflow_port != base.mlflow_port
+    assert "real" not in str(config.exportable().values())
+    assert config.exportable()["NIGHTSHIFT_MLFLOW_URL"] == f"http://127.0.0.1:{config.mlflow_port}"
+    assert config.exportable()["NIGHTSHIFT_EVENTLOG_URL"] == f"sqlite:///{config.home}/eventlog.db"
 
 
 def test_the_days_are_the_sources_and_one_more_to_judge_the_last_model_by(tmp_path: Path) -> None:
@@ -46,6 +51,6 @@ def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path
     console = Console(record=True, width=160)
     show(ROWS, console)
     told = console.export_text()
-    assert "not blessed" in told and "v2" in told and "0.110 [0.090, 0.130]" in told
+    assert "not blessed" in told and "v2" in told and "0.110 ±0.020" in told and "all" in told
     plot(ROWS, tmp_path / "deep" / "replay.png", title="a replay")
     assert (tmp_path / "deep" / "replay.png").read_bytes().startswith(b"\x89PNG")

@@ -29,9 +29,11 @@ def test_what_is_exported_to_a_child_process_gives_the_same_settings(
     config = make(
         home=tmp_path, source="online_retail", source_path=tmp_path, market_users=50, eventlog_url="sqlite://"
     )
+    monkeypatch.setenv("NIGHTSHIFT_MLFLOW_URL", "http://the.real.one:5000")
     for name, value in config.exportable().items():
-        monkeypatch.setenv(f"NIGHTSHIFT_{name.upper()}", value)
+        monkeypatch.setenv(name, value)
     assert make() == config
+    assert make().mlflow_url is None, "what is unset here must not be found in the surroundings"
 
 
 def test_a_made_secret_is_kept_and_readable_by_its_owner_alone(tmp_path: Path) -> None:

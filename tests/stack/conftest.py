@@ -44,8 +44,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def first_night(small: Settings) -> subprocess.CompletedProcess[str]:
     """The README's first command, without a person: `make run ONCE=1`."""
     command = ["make", "run", "ONCE=1", f"PYTHON={base_python()}"]
-    ours = {f"NIGHTSHIFT_{name.upper()}": value for name, value in small.exportable().items()}
-    environment = {**os.environ, **ours}
+    environment = {**os.environ, **small.exportable()}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 
