@@ -3,9 +3,12 @@
     python -m monitoring.quality --night 2026-09-28
 
 Every staged day up to the night is audited, oldest first. A bad day of the past is quarantined and the night
-goes on without it; a bad night stops here, in one line that says what is wrong. Great Expectations keeps its
-suites, results and Data Docs under `home/quality`; all but the results is built anew from the contracts, so the
-folder may be deleted at any time. Results are filed under the audited day: auditing a day again replaces them.
+goes on without it; a bad night stops here, in one line that says what is wrong. So does a bad first day of an
+empty lake: it carries the catalogue, without which every later day would fail, so those stay staged, unaudited.
+
+Great Expectations keeps its suites, results and Data Docs under `home/quality`; all but the results is built anew
+from the contracts, so the folder may be deleted at any time. Results are filed under the audited day: auditing a
+day again replaces them.
 """
 
 from __future__ import annotations
@@ -197,9 +200,12 @@ def with_items(known: pa.Array, tables: Mapping[str, pa.Table]) -> pa.Array:
 def audit_days(lake: Lake, days: list[date], auditor: Auditor) -> list[Report]:
     """Audit staged days in order; each passing one is recorded, each failing one quarantined.
 
-    The items of a quarantined day do not count as known to the days after it.
+    The items of a quarantined day do not count as known to the days after it. So if nothing is published yet
+    and the first day fails, the audit stops there: the other days would fail for want of its catalogue.
     """
-    known, reports = known_items(lake), []
+    opening = not lake.days()
+    known = known_items(lake)
+    reports: list[Report] = []
     for day in days:
         try:
             tables = lake.staged(day).tables
@@ -212,6 +218,8 @@ def audit_days(lake: Lake, days: list[date], auditor: Auditor) -> list[Report]:
         else:
             lake.quarantine(day, report.as_dict())
         reports.append(report)
+        if opening and not reports[0].passed:
+            break
     return reports
 
 
@@ -229,6 +237,7 @@ def audit_night(settings: Settings, night: date) -> dict[str, Any]:
         "days": len(reports),
         "passed": [report.day for report in reports if report.passed],
         "quarantined": [report.day for report in reports if not report.passed],
+        "left_staged": days[len(reports) :],
         "reasons": {report.day.isoformat(): report.reason() for report in reports if not report.passed},
         "rows": sum(sum(report.rows.values()) for report in reports),
         "expectations": sum(report.expectations for report in reports),
@@ -254,6 +263,19 @@ def refusal(lake: Lake, night: date) -> LakeError | QuarantinedError | None:
     )
 
 
+def no_opening(result: dict[str, Any], night: date) -> QuarantinedError | None:
+    """Why the night cannot go on if its audit (`result`) stopped at the lake's first day, or None."""
+    if not result["left_staged"]:
+        return None
+    (day,) = result["quarantined"]
+    return QuarantinedError(
+        f"day {day}, the first of an empty lake, failed its audit and is in quarantine: "
+        f"{result['reasons'][day.isoformat()]}. {len(result['left_staged'])} later day(s) wait, unaudited: it "
+        f"carries the catalogue. Mend the source and run `nightshift ingest`, `audit` and `publish --night {day}`, "
+        f"then night {night}; or run night {night} again from its ingest to begin without that day"
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Audit the staged days up to a night.")
     parser.add_argument("--night", type=date.fromisoformat, required=True)
@@ -261,13 +283,14 @@ def main(arguments: list[str] | None = None) -> None:
     settings = read_settings()
     lake = Lake(settings.lake_dir)
     result = audit_night(settings, night)
+    stopped = no_opening(result, night)
     for day, reason in result["reasons"].items():
-        if day != night.isoformat():
+        if day != night.isoformat() and stopped is None:
             print(f"day {day} is quarantined, the night goes on without it: {reason}", file=sys.stderr)
     if not result["days"] and night in lake.days():
         print(f"night {night} is published already: nothing to audit", file=sys.stderr)
     emit(settings, night, "audit", result)
-    refused = refusal(lake, night)
+    refused = stopped or refusal(lake, night)
     if refused is not None:
         raise refused
 

@@ -22,8 +22,6 @@ from nightshift.contracts import INTERACTIONS, Column, Contract
 from nightshift.contracts.table import TIMESTAMP
 
 FINITE = 1e15  # no price or rating comes near; keeps infinity, which is ≥ any minimum, out of the features
-LATE_DAYS = 7  # an event may arrive this late without being counted as old
-RECENT_SHARE = 0.9  # fewer recent events than this: the file is more likely another day's
 KNOWN_SHARE = 0.99  # below this, recommendations would lack titles and prices too often
 UNKNOWN_ITEM = "unknown_item_id"  # added to each batch: the item id where nobody has described the item
 
@@ -78,12 +76,6 @@ def _behaviour() -> list[Any]:
             strict_max=True,
             description="Nothing happened later than the end of the day.",
         ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="at",
-            min_value={"$PARAMETER": "late_start"},
-            mostly=RECENT_SHARE,
-            description=f"At least {RECENT_SHARE:.0%} of the events are of the last {LATE_DAYS} days.",
-        ),
         gxe.ExpectColumnValuesToNotBeNull(
             column="value", row_condition=rated, description="A rating has a value."
         ),
@@ -103,9 +95,11 @@ def _behaviour() -> list[Any]:
 
 
 def day_parameters(day: date) -> dict[str, datetime]:
-    """What the suites compare with on `day`: its end, and when events begin to count as old (UTC)."""
-    end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return {"day_end": end, "late_start": end - timedelta(days=1 + LATE_DAYS)}
+    """What the suites compare with on `day`: its end (UTC).
+
+    Nothing is too old: late feedback joins the night that first sees it, however long it was away.
+    """
+    return {"day_end": datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)}
 
 
 def batch_frame(contract: Contract, table: pa.Table, known_items: pa.Array) -> pd.DataFrame:

@@ -78,15 +78,23 @@ def decide(
     moved = [column for column in scores if column.drifted]
     share = len(moved) / len(scores) if scores else 0.0
     drift = bool(moved) and share >= policy.min_share
-    covering = [asked for asked in history if 0 <= (day - asked.day).days < policy.cooldown_days]
+    covered = covering(day, policy, history)
     reason = _reason(scores, moved, drift)
-    if drift and covering:
-        last = max(covering, key=lambda asked: asked.day)
-        reason += (
-            f"; a retrain was requested for {last.day} (champion v{last.champion}), "
-            f"the next one can be from {policy.cooldown_days} days after it"
-        )
-    return Decision(drift, share, drift and bool(covering), reason)
+    if drift and covered:
+        reason += f"; {covered}"
+    return Decision(drift, share, drift and bool(covered), reason)
+
+
+def covering(day: date, policy: Policy, history: Iterable[Request]) -> str:
+    """Which earlier request covers `day`, whatever its champion, and for how long; empty if none does."""
+    covers = [asked for asked in history if 0 <= (day - asked.day).days < policy.cooldown_days]
+    if not covers:
+        return ""
+    last = max(covers, key=lambda asked: asked.day)
+    return (
+        f"a retrain was requested for {last.day} (champion v{last.champion}), "
+        f"the next one can be from {policy.cooldown_days} days after it"
+    )
 
 
 def _reason(scores: Sequence[ColumnScore], moved: Sequence[ColumnScore], drift: bool) -> str:

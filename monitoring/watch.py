@@ -1,15 +1,23 @@
-"""Compares the newest day's users with those the champion was trained on, and asks for a retrain on drift.
+"""Compares the newest day's users with those the champion was trained on; on drift, a retrain can be requested.
 
-    python -m monitoring.watch [--night 2026-10-12]
+    python -m monitoring.watch [--night 2026-10-12]            looks, and changes nothing else: run it at will
+    python -m monitoring.watch --request --night 2026-10-12    requests a retrain if that look saw drift
 
-Each watch is a run of the MLflow experiment `nightshift/watch`, with Evidently's report and the scores. A request is
-a file `home/triggers/<day>-v<champion>.json`, written last: if the watch is stopped before, the next one asks.
+Looking is one run of the MLflow experiment `nightshift/watch` per day and champion, with Evidently's report and
+the scores. Requesting is the watch DAG's business, because only its task can wake the nightly DAG: exit status 0
+means "wake it", 99 means that there is nothing to ask for, and why is said.
+
+A request is a fact `home/triggers/<day>-v<champion>.json`, then the step `retrain-request` of that day. It counts
+as made once both are there, and not for the DAG run that made it: a task killed before Airflow heard of its
+success is retried in the same run, and succeeds again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from monitoring.triggers import ColumnScore, Decision, Policy, Request, decide
-from nightshift.commands import emit, run_command
+from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
+from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts.features import USER_VIEW, watched
 from nightshift.errors import FeatureError, RegistryError
 from nightshift.lake import write_json
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "nightshift/watch"
 REFERENCE = "features/reference.parquet"
+REQUEST = "retrain-request"
+NOTHING_TO_ASK = 99  # the exit status that Airflow's BashOperator shows as "skipped"
+DAG_RUN = "AIRFLOW_CTX_DAG_RUN_ID"  # set by the BashOperator: the same for every try of a task
 
 
 def newest_features(settings: Settings, night: date | None) -> tuple[date, Path]:
@@ -121,10 +132,40 @@ def result_of(
     }
 
 
+# --- requests ------------------------------------------------------------------------------------------
+
+
+def request(settings: Settings, day: date, policy: Policy | None = None) -> tuple[bool, str]:
+    """Whether a retrain is requested now for what the watch saw on `day`, and why (not). If so, the fact is kept.
+
+    Raises:
+        FeatureError: nobody has looked at that day.
+    """
+    seen = read_step(settings, day, "watch")
+    if seen is None:
+        raise FeatureError(
+            f"day {day}: nothing was compared; run `python -m monitoring.watch --night {day}` first"
+        )
+    if not seen["drift"]:
+        return False, seen["reason"]
+    covered = covering(day, policy or Policy(), requests(settings))
+    if covered:
+        return False, covered
+    keep_request(settings, seen)
+    return True, seen["reason"]
+
+
 def requests(settings: Settings) -> list[Request]:
     """Retrains asked for so far, read anew each time: events may come twice, files do not."""
     facts = [json.loads(path.read_text()) for path in sorted(_triggers(settings).glob("*.json"))]
-    return [Request(date.fromisoformat(fact["day"]), int(fact["champion"])) for fact in facts]
+    asked = [Request(date.fromisoformat(fact["day"]), int(fact["champion"])) for fact in facts]
+    return [one for one in asked if _made(settings, one.day)]
+
+
+def _made(settings: Settings, day: date) -> bool:
+    """Whether the request of `day` got as far as its step, in another run of the DAG than this one."""
+    step = read_step(settings, day, REQUEST)
+    return step is not None and (step["dag_run"] is None or step["dag_run"] != os.environ.get(DAG_RUN))
 
 
 def keep_request(settings: Settings, result: dict[str, Any]) -> Path:
@@ -151,7 +192,10 @@ def record(
     decision: Decision,
     html: Path,
 ) -> str:
-    """One run of the experiment `nightshift/watch`; returns its id. Raises RegistryError if MLflow is down."""
+    """The run of the experiment `nightshift/watch` for this day and champion, logged unless it was before.
+
+    Returns its id. Raises RegistryError if MLflow is down.
+    """
     tags = {
         "nightshift.task": f"watch@{day}",
         "seat": RECOMMENDER.name,
@@ -167,6 +211,9 @@ def record(
     with _reaching(registry.uri):
         experiment = _experiment(registry)
         _close_abandoned(registry, experiment, tags["nightshift.task"])
+        kept = _kept(registry, experiment, tags["nightshift.task"], champion)
+        if kept is not None:
+            return kept  # the watch runs hourly, on the same day until a newer one comes
         run = registry.client.create_run(experiment, run_name=f"{day} v{champion.number}", tags=tags)
         run_id: str = run.info.run_id
         try:
@@ -202,6 +249,16 @@ def _close_abandoned(registry: Registry, experiment: str, task: str) -> None:
         registry.client.set_terminated(run.info.run_id, "KILLED")
 
 
+def _kept(registry: Registry, experiment: str, task: str, champion: Version) -> str | None:
+    """The run that holds this comparison already: a published day and a version never change."""
+    wanted = (
+        f"tags.`nightshift.task` = '{task}' AND tags.champion_version = '{champion.number}' "
+        "AND attributes.status = 'FINISHED'"
+    )
+    found = registry.client.search_runs([experiment], wanted, max_results=1)
+    return found[0].info.run_id if found else None
+
+
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -210,7 +267,7 @@ def _reaching(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:  # artifacts travel by requests, whose errors are OSErrors
         raise RegistryError(
-            f"MLflow at {uri}: the watch could not be kept ({str(error)[:300]}); nothing was requested. "
+            f"MLflow at {uri}: the watch could not be kept ({str(error)[:300]}). "
             "`nightshift status` tells whether it is up; then watch again"
         ) from error
 
@@ -218,12 +275,27 @@ def _reaching(uri: str) -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare the newest features with the champion's.")
     parser.add_argument("--night", type=date.fromisoformat, help="default: the newest day with features")
-    night = parser.parse_args(arguments).night
+    parser.add_argument(
+        "--request", action="store_true", help="request a retrain if that night's look saw drift"
+    )
+    given = parser.parse_args(arguments)
     settings = read_settings()
-    day, result = watch(settings, night)
-    emit(settings, day, "watch", result)
-    if result["drift"] and not result["already_requested"]:
-        keep_request(settings, result)
+    if not given.request:
+        day, result = watch(settings, given.night)
+        emit(settings, day, "watch", result)
+        return
+    if given.night is None:
+        parser.error("--request needs --night, the day that was looked at")
+    asked, reason = request(settings, given.night)
+    if not asked:
+        print(f"no retrain is requested: {reason}", file=sys.stderr)
+        raise SystemExit(NOTHING_TO_ASK)
+    emit(
+        settings,
+        given.night,
+        REQUEST,
+        {"day": given.night, "reason": reason, "dag_run": os.environ.get(DAG_RUN)},
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -61,6 +63,30 @@ def test_a_retrain_request_wakes_the_nightly_dag(dags: dict[str, Any]) -> None:
     assert asset.name in {wanted.name for _, wanted in condition.iter_assets()}
 
 
+@pytest.mark.parametrize("drift", [True, False])
+def test_the_request_of_a_retrain_succeeds_on_drift_and_is_skipped_without(
+    dags: dict[str, Any], drift: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    night = tmp_path / "nights" / "2026-10-12"
+    night.mkdir(parents=True)
+    seen = {"drift": drift, "reason": "", "day": night.name, "champion": 4}
+    (night / "watch.json").write_text(json.dumps({**seen, "share": 1, "columns": [], "run_id": "run"}))
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
+    request = copy.copy(dags["watch"].get_task("request_retrain"))
+    words = request.bash_command.partition(" -m ")[2].split()
+    assert words[:3] == ["monitoring.watch", "--request", "--night"]
+    assert " ".join(words[3:]) == "{{ ti.xcom_pull(task_ids='compare')['day'] }}"
+    assert request.upstream_task_ids == {"compare"}
+    request.bash_command = f"exec {sys.executable} -m {' '.join(words[:3])} {night.name}"
+    if drift:
+        assert request.execute({})["day"] == night.name
+    else:
+        with pytest.raises(AirflowSkipException):
+            request.execute({})
+
+
 @pytest.mark.parametrize("values", [{"night": "yesterday"}, {"families": ["astrology"]}, {"families": []}])
 def test_the_form_refuses_what_cannot_be_run(dags: dict[str, Any], values: dict[str, Any]) -> None:
     from airflow.sdk.definitions.param import ParamsDict
@@ -76,7 +102,7 @@ def test_a_dag_file_is_short(name: str) -> None:
     assert len((PROJECT / "dags" / f"{name}.py").read_text().splitlines()) < 90
 
 
-def test_reading_the_dags_loads_no_heavy_library() -> None:
+def test_reading_the_dags_loads_no_heavy_library(tmp_path: Path) -> None:
     # 4.5 s a parse were measured with torch and mlflow, and every task parses its file again.
     heavy = [
         "torch",
@@ -92,7 +118,7 @@ def test_reading_the_dags_loads_no_heavy_library() -> None:
     script = f"import nightly, watch, sys; print([m for m in {heavy} if m in sys.modules])"
     environment = {
         **os.environ,
-        "AIRFLOW_HOME": "/tmp/nightshift-dag-policy",
+        "AIRFLOW_HOME": str(tmp_path),
         "PYTHONPATH": str(PROJECT / "dags"),
     }
     done = subprocess.run(

@@ -132,11 +132,9 @@ def test_an_absent_interactions_table_counts_as_an_empty_one(auditor: Auditor) -
     assert failed(report) == [("interactions", None, "expect_table_row_count_to_be_between")]
 
 
-def test_a_few_late_events_pass_but_a_file_of_another_day_does_not(auditor: Auditor) -> None:
-    old = datetime(2026, 8, 20, tzinfo=UTC)
-    assert audit(auditor, changed(3, at=old)).passed
-    misdated = [{**row, "at": old} for row in rows()]
-    assert failed(audit(auditor, misdated)) == [("interactions", "at", "expect_column_values_to_be_between")]
+def test_late_feedback_never_fails_a_day_however_much_and_however_late(auditor: Auditor) -> None:
+    old = datetime(2026, 1, 20, tzinfo=UTC)
+    assert audit(auditor, [{**row, "at": old} for row in rows()]).failures == []
 
 
 def test_events_about_items_that_nobody_described_fail_above_one_percent(auditor: Auditor) -> None:
@@ -206,7 +204,10 @@ def test_a_bad_night_is_quarantined_the_lake_unchanged_and_the_reason_stays(home
 
 def test_a_bad_day_of_the_past_is_set_aside_and_the_night_goes_on(home: Settings) -> None:
     lake, tomorrow = Lake(home.lake_dir), NIGHT + timedelta(days=1)
-    yesterday = NIGHT - timedelta(days=1)
+    yesterday, opening = NIGHT - timedelta(days=1), NIGHT - timedelta(days=2)
+    lake.stage(batch([{**row, "at": row["at"] - timedelta(days=2)} for row in rows()], opening))
+    audit_night(home, opening)
+    lake.publish(opening)
     lake.stage(
         batch([{**row, "at": row["at"] - timedelta(days=1)} for row in changed(3, kind="?")], yesterday)
     )
@@ -217,6 +218,42 @@ def test_a_bad_day_of_the_past_is_set_aside_and_the_night_goes_on(home: Settings
     assert list(result["reasons"]) == [str(yesterday)]
     assert refusal(lake, NIGHT) is None
     assert lake.staged_days() == [NIGHT, tomorrow], "a day later than the night is not this night's business"
+
+
+def test_a_bad_first_day_of_an_empty_lake_stops_the_audit_and_leaves_the_others_staged(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake, night = Lake(home.lake_dir), NIGHT + timedelta(days=2)
+    others = [NIGHT + timedelta(days=1), night]
+    lake.stage(batch(changed(3, kind="삭제")))
+    for n, day in enumerate(others, 1):  # they tell of no item: the catalogue came with the first day
+        lake.stage(batch([{**row, "at": row["at"] + timedelta(days=n)} for row in rows()], day, items=[]))
+    monkeypatch.setattr(quality, "read_settings", lambda: home)
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: quality.main(["--night", str(night)]))
+    printed = capsys.readouterr()
+    assert ended.value.code == QuarantinedError.exit_status
+    assert (lake.quarantined(), lake.staged_days(), lake.days()) == ([NIGHT], others, [])
+    result = json.loads(printed.out.splitlines()[-1])
+    assert (result["days"], result["left_staged"]) == (1, [str(day) for day in others])
+    assert len(printed.err.splitlines()) == 1
+    for words in ("day 2026-09-01", "interactions.kind", "'삭제'", "--night 2026-09-01", "night 2026-09-03"):
+        assert words in printed.err
+    with pytest.raises(LakeError, match="has not passed an audit"):
+        lake.publish(others[0])
+
+    lake.stage(batch(rows()))  # mended
+    assert audit_night(home, night)["passed"] == [NIGHT, *others]
+
+
+def test_on_an_empty_lake_a_bad_day_after_a_good_first_one_does_not_stop_the_audit(home: Settings) -> None:
+    lake, night = Lake(home.lake_dir), NIGHT + timedelta(days=2)
+    lake.stage(batch(rows()))
+    lake.stage(batch([], NIGHT + timedelta(days=1)))
+    lake.stage(batch(rows(), night, items=[]))
+    result = audit_night(home, night)
+    assert (result["passed"], result["left_staged"]) == ([NIGHT, night], [])
+    assert refusal(lake, night) is None
 
 
 def test_a_staged_file_cut_in_half_is_quarantined_and_named(home: Settings) -> None:

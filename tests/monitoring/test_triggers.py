@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.triggers import ColumnScore, Decision, Policy, Request, decide
+from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
 
 DAY = date(2026, 10, 12)
 POLICY = Policy(min_share=0.3, cooldown_days=3)
@@ -79,6 +79,15 @@ def test_the_same_champion_and_day_are_requested_once() -> None:
     again = decide(six(0.9, 0.9), POLICY, DAY, [Request(DAY, champion=4)])
     assert (again.drift, again.already_requested, again.request) == (True, True, False)
     assert "requested for 2026-10-12 (champion v4)" in again.reason
+
+
+def test_one_request_covers_three_days_whatever_the_champion() -> None:
+    history = [Request(DAY, champion=4), Request(DAY - timedelta(days=9), champion=5)]
+    covered = [bool(covering(DAY + timedelta(days=n), POLICY, history)) for n in range(-1, 5)]
+    assert covered == [False, True, True, True, False, False]
+    assert covering(DAY, POLICY, [*history, Request(DAY, 4)]).startswith(
+        "a retrain was requested for 2026-10-12"
+    )
 
 
 def test_lasting_drift_is_requested_again_when_the_cooldown_is_over() -> None:

@@ -1,4 +1,4 @@
-"""The watch against a real MLflow server: nobody in the seat, no drift, drift, drift again, and no server."""
+"""The watch against a real MLflow server: nobody in the seat, no drift, drift, and no server; and its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from monitoring import watch
 from monitoring.triggers import ColumnScore, Policy, decide
-from nightshift.commands import read_step, run_command
+from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts.features import USER_VIEW, watched
 from nightshift.errors import FeatureError, RegistryError
 from nightshift.registry import PRODUCTION, Registry
@@ -85,23 +85,17 @@ def test_without_a_champion_it_says_so_and_asks_for_nothing(
     assert result == read_step(home, DAY, "watch")
 
 
-def test_drift_is_found_on_its_day_kept_in_mlflow_and_requested_once(
+def test_drift_is_found_on_its_day_kept_in_mlflow_and_looking_requests_nothing(
     home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = seat_champion(home, users(5_000, 0))
     put_features(home, DAY - timedelta(days=1), users(300, 1))
     quiet = run(home, monkeypatch, capsys)
     assert (quiet["drift"], quiet["share"]) == (False, 0.0)
-    assert not (home.home / "triggers").exists()
-
     put_features(home, DAY, users(300, 2, shift=2.0))
     found = run(home, monkeypatch, capsys)
     assert (found["drift"], found["already_requested"], found["champion"]) == (True, False, number)
     assert [column["drifted"] for column in found["columns"]] == [True] * len(watched())
-    fact = home.home / "triggers" / f"2026-10-12-v{number}.json"
-    kept = json.loads(fact.read_text())
-    assert (kept["fact"], kept["day"], kept["run_id"]) == ("RetrainRequested", "2026-10-12", found["run_id"])
-
     registry = Registry(home)
     logged = registry.client.get_run(found["run_id"])
     assert logged.info.status == "FINISHED"
@@ -110,12 +104,39 @@ def test_drift_is_found_on_its_day_kept_in_mlflow_and_requested_once(
     files = {file.path for file in registry.client.list_artifacts(found["run_id"])}
     assert files == {"drift.html", "scores.json"}
 
+    assert run(home, monkeypatch, capsys) == found, "looking again asks for as much as the first look"
+    assert not (home.home / "triggers").exists()
+    asked = run(home, monkeypatch, capsys, "--request", "--night", "2026-10-12")
+    assert asked["reason"] == found["reason"]
+    kept = json.loads((home.home / "triggers" / f"2026-10-12-v{number}.json").read_text())
+    assert (kept["fact"], kept["day"], kept["run_id"]) == ("RetrainRequested", "2026-10-12", found["run_id"])
     again = run(home, monkeypatch, capsys)
     assert (again["drift"], again["already_requested"]) == (True, True)
-    assert json.loads(fact.read_text()) == kept
-    assert len(list(fact.parent.iterdir())) == 1
     earlier = run(home, monkeypatch, capsys, "--night", "2026-10-11")
     assert (earlier["drift"], earlier["day"]) == (False, "2026-10-11")
+
+
+def test_the_same_comparison_is_logged_once_and_another_champion_s_anew(home: Settings) -> None:
+    put_features(home, DAY, users(300, 1))
+    client = Registry(home).client
+    runs = []
+    for _ in range(2):
+        number = seat_champion(home, users(500, 0))
+        first, again = (watch.watch(home, None)[1]["run_id"] for _ in range(2))
+        assert first == again
+        experiment = watch._experiment(Registry(home))
+        assert len(client.search_runs([experiment], f"tags.champion_version = '{number}'")) == 1
+        runs.append(first)
+    assert len(set(runs)) == 2
+
+
+def test_a_comparison_that_could_not_be_logged_to_its_end_is_logged_again(home: Settings) -> None:
+    seat_champion(home, users(500, 0))
+    put_features(home, DAY, users(300, 1))
+    client = Registry(home).client
+    failed = watch.watch(home, None)[1]["run_id"]
+    client.set_terminated(failed, "FAILED")
+    assert watch.watch(home, None)[1]["run_id"] != failed
 
 
 def test_a_watch_that_was_killed_is_closed_by_the_next_one(home: Settings) -> None:
@@ -180,9 +201,7 @@ def test_when_mlflow_is_down_it_ends_with_status_1_in_one_line_and_requests_noth
     assert not (tmp_path / "triggers").exists()
 
 
-def test_a_watch_that_cannot_be_kept_is_an_error_before_anything_is_requested(
-    home: Settings, tmp_path: Path
-) -> None:
+def test_a_watch_that_cannot_be_kept_is_an_error(home: Settings, tmp_path: Path) -> None:
     seat_champion(home, users(500, 0))
     champion = Registry(home).champion(RECOMMENDER)
     assert champion is not None
@@ -190,6 +209,104 @@ def test_a_watch_that_cannot_be_kept_is_an_error_before_anything_is_requested(
     moved = [ColumnScore("a", 1.0, 0.1)]
     decision = decide(moved, Policy(), DAY)
     assert decision.request
-    with pytest.raises(RegistryError, match=r"could not be kept .* nothing was requested"):
+    with pytest.raises(RegistryError, match="could not be kept"):
         watch.record(gone, DAY, champion, moved, decision, tmp_path / "drift.html")
-    assert watch.requests(home) == []
+
+
+# --- requests ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home where nothing runs: requesting goes by files alone."""
+    monkeypatch.delenv(watch.DAG_RUN, raising=False)
+    settings = Settings(_env_file=None, home=tmp_path, mlflow_url="http://127.0.0.1:9")  # type: ignore[call-arg]
+    monkeypatch.setattr(watch, "read_settings", lambda: settings)
+    return settings
+
+
+def saw(settings: Settings, day: date, *, drift: bool = True, champion: int = 4) -> None:
+    """Keep a look at `day` that no request had covered."""
+    decision = decide([ColumnScore("a", 1.0 if drift else 0.0, 0.1)], Policy(), day)
+    emit(settings, day, "watch", watch.result_of(day, champion, [], decision, "run"))
+
+
+def ask(day: date) -> int:
+    """The exit status of `--request` for that day."""
+    try:
+        run_command(lambda: watch.main(["--request", "--night", str(day)]))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def facts(settings: Settings) -> list[str]:
+    return sorted(path.name for path in (settings.home / "triggers").glob("*"))
+
+
+def test_a_retrain_is_requested_for_the_drift_that_was_seen_and_the_step_says_so(
+    alone: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saw(alone, DAY)
+    capsys.readouterr()
+    assert ask(DAY) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == read_step(alone, DAY, "retrain-request")
+    assert facts(alone) == ["2026-10-12-v4.json"]
+
+
+def test_without_drift_nothing_is_requested_and_the_status_is_the_one_airflow_skips(
+    alone: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saw(alone, DAY, drift=False)
+    capsys.readouterr()
+    assert ask(DAY) == 99
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no drift: 0 of 1 columns moved" in printed.err
+    assert facts(alone) == []
+    assert read_step(alone, DAY, "retrain-request") is None
+
+
+def test_a_request_covers_three_days_whatever_the_champion_by_the_files_of_now(
+    alone: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    for n, day in enumerate(days):
+        saw(alone, day, champion=4 + n)  # all looked before anyone asked: the looks know of no request
+    assert [ask(day) for day in days] == [0, 99, 99, 0]
+    assert ask(DAY) == 99
+    assert "requested for 2026-10-12 (champion v4)" in capsys.readouterr().err
+    assert facts(alone) == ["2026-10-12-v4.json", "2026-10-15-v7.json"]
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_request_killed_after_its_fact_was_written_is_made_by_whoever_comes_next(
+    alone: Settings, later: int
+) -> None:
+    saw(alone, DAY)
+    assert watch.request(alone, DAY)[0]  # and killed here, before the step
+    next_day = DAY + timedelta(days=later)
+    saw(alone, next_day)
+    assert (ask(next_day), ask(next_day)) == (0, 99)
+
+
+def test_a_task_killed_before_airflow_heard_of_its_request_succeeds_again_in_the_same_run_only(
+    alone: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saw(alone, DAY)
+    monkeypatch.setenv(watch.DAG_RUN, "scheduled__10:30")
+    assert (ask(DAY), ask(DAY)) == (0, 0)
+    monkeypatch.setenv(watch.DAG_RUN, "scheduled__11:30")
+    assert ask(DAY) == 99
+    assert facts(alone) == ["2026-10-12-v4.json"]
+
+
+def test_a_request_for_a_day_that_nobody_looked_at_is_an_error_not_a_skip(
+    alone: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(DAY) == FeatureError.exit_status
+    assert "run `python -m monitoring.watch --night 2026-10-12` first" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        watch.main(["--request"])
+    assert "--request needs --night" in capsys.readouterr().err
