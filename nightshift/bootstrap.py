@@ -40,14 +40,18 @@ UV_NAMES = {
 def main() -> None:
     if sys.version_info[:2] != (3, 11):
         sys.exit(
-            f"Nightshift needs Python 3.11, not {sys.version.split()[0]}: make PYTHON=/path/to/python3.11"
+            f"Nightshift needs Python 3.11, not {sys.version.split()[0]}: give PYTHON=/path/to/python3.11"
         )
     try:
         bootstrap()
     except subprocess.CalledProcessError as error:
-        lacking = b"No module named ensurepip" in (error.output or b"")
-        hint = "This Python lacks venv; on Debian: apt install python3.11-venv." if lacking else AGAIN
-        sys.exit(f"Failed (exit {error.returncode}): {shlex.join(map(str, error.cmd))}. {hint}")
+        said = (error.output or b"").decode(errors="replace").strip().rpartition("\n")[2]  # of ensurepip
+        hint = (
+            "On Debian: apt install python3.11-venv."
+            if "No module named ensurepip" in said
+            else f"{said} {AGAIN}"
+        )
+        sys.exit(f"Failed (exit {error.returncode}): {shlex.join(map(str, error.cmd))}. {hint.strip()}")
     except OSError as error:
         sys.exit(f"Installing into {VENV} failed: {error}. {AGAIN}")
     except KeyboardInterrupt:
@@ -59,14 +63,10 @@ def bootstrap() -> None:
     python, stamp = VENV / "bin" / "python", VENV / "nightshift.lock"
     if python.exists() and stamp.exists() and stamp.read_text() == wanted():
         return
-    print(
-        f"Installing Nightshift's packages into {VENV} (once; a few minutes) …", file=sys.stderr, flush=True
-    )
+    print(f"Installing Nightshift's packages into {VENV} (once; a few minutes) …", file=sys.stderr)
     pip = (python, "-m", "pip")
-    if (
-        not python.exists()
-        or subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode
-    ):
+    probe = (*pip, "--version")
+    if not python.exists() or subprocess.run(probe, capture_output=True, check=False).returncode:
         # Cleared only if it was begun as an environment: another folder's files are not ours to remove.
         venv.create(VENV, clear=(VENV / "pyvenv.cfg").exists(), with_pip=True)
     run(*pip, "install", "--quiet", "uv>=0.9")
@@ -104,19 +104,13 @@ def uv_environment(settings: dict[str, str], environment: dict[str, str]) -> dic
     if "UV_INDEX" in told:
         # pip takes the best of all its indexes; uv would only look into the first that knows a package's name.
         told["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-    caches = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not writable(Path(caches, "uv")):
+    cache = Path(environment.get("XDG_CACHE_HOME") or environment.get("HOME", os.devnull) + "/.cache", "uv")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError:
         told["UV_CACHE_DIR"] = str(VENV / "uv-cache")
     return {**told, **environment}
-
-
-def writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def torch_build(environment: dict[str, str]) -> list[str]:
@@ -125,20 +119,15 @@ def torch_build(environment: dict[str, str]) -> list[str]:
     local = any(any(Path(link.removeprefix("file://")).glob("torch-*")) for link in links)
     if local or shutil.which("nvidia-smi"):
         return []
-    if problem := unreachable(CPU_INDEX, environment.get("SSL_CERT_FILE")):
-        print(f"{problem}; taking the registry's default build of torch.", file=sys.stderr)
-        return []
-    return ["--torch-backend", "cpu"]
-
-
-def unreachable(url: str, certificates: str | None) -> str:
-    """Why `url` cannot be read, through the environment's proxies; empty if it can."""
     try:
-        trusted = ssl.create_default_context(cafile=certificates)
-        with urllib.request.urlopen(url, timeout=5, context=trusted):  # noqa: S310
-            return ""
+        trusted = ssl.create_default_context(cafile=environment.get("SSL_CERT_FILE"))
+        with urllib.request.urlopen(CPU_INDEX, timeout=5, context=trusted):
+            return ["--torch-backend", "cpu"]
     except (OSError, http.client.HTTPException) as error:
-        return f"{url} cannot be reached ({error})"
+        print(
+            f"{CPU_INDEX} cannot be reached ({error}): taking the registry's default torch.", file=sys.stderr
+        )
+        return []
 
 
 if __name__ == "__main__":

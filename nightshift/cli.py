@@ -258,7 +258,7 @@ def replay(
     data: Annotated[
         Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)
     ] = None,
-    history: Annotated[int, typer.Option(help="Days of history before the first night.", min=2)] = 28,
+    history: Annotated[int, typer.Option(help="Days of history that the first night takes in.", min=2)] = 60,
     home: Annotated[Path | None, typer.Option(help="Where its state goes; default: var/replay.")] = None,
     png: Annotated[Path | None, typer.Option(help="The plot; default: replay.png in its state.")] = None,
 ) -> None:

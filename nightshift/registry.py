@@ -209,7 +209,7 @@ class Registry:
         by: str,
         reason: str,
         exam_digest: str = "",
-        expected: int | None | EllipsisType = ...,
+        expected: int | EllipsisType | None = ...,
     ) -> None:
         """Give the seat to a version. Does nothing if it sits there already.
 
@@ -415,8 +415,9 @@ def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        where, said = _redacted(f"MLflow at {uri}"), _redacted(str(error))  # before it is cut: half a
-        if _unreachable(error):  # password would not look like one any more
+        # Redacted before it is cut: half a password would not look like one any more.
+        where, said = _redacted(f"MLflow at {uri}"), _redacted(str(error))
+        if _unreachable(error):
             advice = "`nightshift status` tells whether it is up"
             raise RegistryError(f"{where} does not answer; {advice} ({said:.200})") from error
         raise RegistryError(f"{where} refused: {said:.300}") from error

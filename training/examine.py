@@ -4,7 +4,8 @@ python -m training.examine recommender --night 2026-09-28
 
 Everything is read and written here; the decision itself is `training.gate.decide`. Killed half-way and run
 again, it ends the same: a verdict is written before the seat is given away, and written twice it is the same
-verdict; a candidate that holds the seat already is not examined again.
+verdict. A candidate that has held the seat is not examined again: its verdict is history, and whoever holds
+the seat since may have been trained on that night's exam.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
     """
     registry = Registry(config)
     registry.settle(seat)
-    done = already_seated(registry, seat, night, families)
+    done = already_decided(registry, seat, night, families)
     return done if done is not None else judge(registry, seat, open_hall(config, night), families)
 
 
@@ -91,20 +92,27 @@ def candidates(registry: Registry, seat: Seat, night: date, families: Sequence[s
     return {family: newest[family] for family in families if family in newest}
 
 
-def already_seated(
+def already_decided(
     registry: Registry, seat: Seat, night: date, families: Sequence[str]
 ) -> dict[str, Any] | None:
-    """What this night's gate decided before, if one of its candidates holds the seat; else None."""
+    """What this night's gate decided before, if one of its candidates has ever held the seat; else None."""
     champion = registry.champion(seat)
-    handed_in = {v.number for v in candidates(registry, seat, night, families).values()}
-    if champion is None or champion.number not in handed_in or "verdict" not in champion.tags:
+    holder = champion.number if champion else None
+    examined = [v for v in candidates(registry, seat, night, families).values() if "verdict" in v.tags]
+    once = [v for v in examined if v.number == holder or "in_production_since" in v.tags]
+    if not once:
         return None
+    version = max(once, key=lambda v: (v.number == holder, v.tags.get("in_production_since", "")))
     with tempfile.TemporaryDirectory() as folder:
-        kept = registry.artifact(champion.run_id, "verdict/verdict.json", Path(folder))
+        kept = registry.artifact(version.run_id, "verdict/verdict.json", Path(folder))
         result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    note = f"Version {champion.number} holds the seat already: nothing was changed."
     del result["own"]
-    return {**result, "production": champion.number, "note": note}
+    if version.number == holder:
+        said = f"Version {holder} holds the seat already"
+    else:
+        since = version.tags["in_production_since"]
+        said = f"Version {version.number} was given the seat at {since}, and version {holder} holds it now"
+    return {**result, "note": f"{said}: this is the verdict of then, and nothing was changed."}
 
 
 def open_hall(config: Settings, night: date) -> Hall:
@@ -139,7 +147,7 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
         champion=_sit_version(registry, seat, hall, "champion", champion) if champion else None,
         baseline=hall.sit("popularity baseline", lambda: hall.baseline, None),
         absent=tuple(family for family in families if family not in handed_in),
-        rivals=len(families),
+        rivals=max(len(families), len(registry.versions(seat, night=night.isoformat()))),
     )
     pages = {}
     for family, version in handed_in.items():
@@ -153,12 +161,17 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     result = _result(pages, shown)
     for family, version in handed_in.items():
         _write(registry, seat, version, pages[family], result)
-    if champion and evidence.champion and evidence.champion.figures():
+    if champion and evidence.champion and _trained_before(evidence.champion, hall):
         registry.log_metrics(champion.run_id, _exam_metrics(evidence.champion.figures()), night)
     winner = pages[shown]
     if winner.verdict.decision == "promote" and winner.version is not None:
         registry.promote(
-            seat, winner.version, by=GATE, reason=winner.verdict.reason, exam_digest=winner.exam["digest"]
+            seat,
+            winner.version,
+            by=GATE,
+            reason=winner.verdict.reason,
+            exam_digest=winner.exam["digest"],
+            expected=winner.champion,
         )
     return result
 
@@ -186,6 +199,11 @@ def _sit_version(registry: Registry, seat: Seat, hall: Hall, name: str, version:
     except ValueError:
         trained_until = None
     return hall.sit(name, lambda: registry.load(seat, version.number), trained_until)
+
+
+def _trained_before(sitting: Sitting, hall: Hall) -> bool:
+    """Whether its figures say anything; on an exam that it was trained on, or may have been, they do not."""
+    return sitting.trained_until is not None and sitting.trained_until < hall.night.exam_start
 
 
 def _page(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from nightshift.lake import Lake, training_window
 from nightshift.settings import Settings
 
 TRAIN_WINDOW_DAYS = 90  # a season: older behaviour says little about what somebody will look for next
+SMOKE_DAYS = 7
 
 LogEpoch = Callable[[int, dict[str, float]], None]
 
@@ -38,6 +39,12 @@ def resolve_night(lake: Lake, day: date, settings: Settings) -> Night:
         exam_users=settings.exam_users,
     )
     return Night(night=day, train_start=start, train_end=end, exam_start=exam_start)
+
+
+def smoke_night(lake: Lake, night: Night) -> Night:
+    """The same night with its last few training days alone: what `--smoke` trains on, and says so."""
+    days = [day for day in lake.days() if night.train_start <= day <= night.train_end]
+    return replace(night, train_start=days[-SMOKE_DAYS:][0])
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class Recipe(Protocol):
     ) -> Trained:
         """Read the lake and Feast, train, package under `workdir`.
 
-        `log_epoch(epoch, metrics)` is called after each epoch. `smoke` means: seconds, not quality.
+        `log_epoch(epoch, metrics)` is called after each epoch. `smoke` means: seconds, not quality;
+        `night` is the short one then.
         """
         ...

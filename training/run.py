@@ -22,7 +22,7 @@ from nightshift.lake import Lake
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
 from training.families import FAMILIES, Family
-from training.recipe import LogEpoch, Night, Trained, resolve_night
+from training.recipe import LogEpoch, Night, Trained, resolve_night, smoke_night
 
 
 def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int) -> dict[str, Any]:
@@ -35,6 +35,8 @@ def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int
     began = time.monotonic()
     lake = Lake(config.lake_dir)
     night = resolve_night(lake, day, config)
+    if smoke:
+        night = smoke_night(lake, night)
     from nightshift.registry import Registry
     from training.tracking import code_tags, open_run
 

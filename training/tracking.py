@@ -1,7 +1,8 @@
 """One training run's page in MLflow: opened, filled, and always closed with what really happened.
 
 A run that is told to stop (SIGTERM, Ctrl-C) ends KILLED, one that breaks ends FAILED with the reason as a tag.
-One that is killed outright (SIGKILL, power) cannot say so: the next run of the same task closes it as KILLED.
+One that is killed outright (SIGKILL, power) cannot say so: the next run of its family closes it as KILLED, at
+once if it is of the same night, else when it is older than any task may be; a younger one may be alive.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from nightshift.settings import PROJECT
 from training.recipe import Package, Trained
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
 TASK_TAG = "nightshift.task"
+TASK_HOURS = 6  # Airflow stops a task after that; nights are run one at a time
 FLUSH_SECONDS = 3.0  # a batch of 100 metrics costs 40 ms, each alone 33 ms
 
 
@@ -107,7 +110,7 @@ class Run:
 def open_run(
     client: MlflowClient, experiment: str, name: str, task: str, tags: dict[str, str]
 ) -> Iterator[Run]:
-    """A run of `task`; its earlier runs that are still RUNNING are closed as KILLED first.
+    """A run of `task` (`<family>@<night>`); its family's orphans are closed as KILLED.
 
     Raises:
         RegistryError: MLflow cannot be reached, or refuses.
@@ -122,9 +125,9 @@ def open_run(
     try:
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-        _close_orphans(client, experiment_id, task)
         created = client.create_run(experiment_id, run_name=name, tags={TASK_TAG: task, **tags})
         run = Run(client, created.info.run_id)
+        _close_orphans(client, created)
         yield run
         run.flush()
         status = "FINISHED"
@@ -145,10 +148,15 @@ def open_run(
         signal.signal(signal.SIGTERM, previous)
 
 
-def _close_orphans(client: MlflowClient, experiment_id: str, task: str) -> None:
-    query = f"tags.`{TASK_TAG}` = '{task}' and attributes.status = 'RUNNING'"
-    for orphan in client.search_runs([experiment_id], query):
-        client.set_terminated(orphan.info.run_id, "KILLED")
+def _close_orphans(client: MlflowClient, started: MlflowRun) -> None:
+    """Close what the family's killed runs left RUNNING; ages are by the start times that MLflow keeps."""
+    task = started.data.tags[TASK_TAG]
+    too_old = started.info.start_time - TASK_HOURS * 3_600_000
+    query = f"tags.`{TASK_TAG}` LIKE '{task.partition('@')[0]}@%' and attributes.status = 'RUNNING'"
+    for other in client.search_runs([started.info.experiment_id], query):
+        same_night = other.data.tags[TASK_TAG] == task and other.info.run_id != started.info.run_id
+        if same_night or other.info.start_time < too_old:
+            client.set_terminated(other.info.run_id, "KILLED")
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:

@@ -23,7 +23,7 @@ PAGES = ("README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "d
 ELSEWHERE = {
     "make run",
     "make test",
-    "nightshift replay --source online_retail --data DATA --from 2011-11-01 --to 2011-11-10 --history 60",
+    "nightshift replay --source online_retail --data DATA --from 2011-11-01 --to 2011-11-10",
     "NIGHTSHIFT_SOURCE=files NIGHTSHIFT_SOURCE_PATH=DATA NIGHTSHIFT_HOME=STATE make run ONCE=1",
     "NIGHTSHIFT_SOURCE=files NIGHTSHIFT_SOURCE_PATH=/data/shop make run",
 }

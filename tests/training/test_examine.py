@@ -21,7 +21,7 @@ from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import Settings
 from training import examine
 from training.baselines.popularity import Popularity
-from training.examine import Hall, already_seated, find_seat, judge
+from training.examine import Hall, already_decided, find_seat, judge
 from training.recipe import Night
 from training.scoring import Exam
 
@@ -98,6 +98,10 @@ def hand_in(registry: Registry, seat: Seat, tmp_path: Path) -> Callable[..., Ver
     return _hand_in
 
 
+def registry_settings(registry: Registry) -> Settings:
+    return Settings(mlflow_url=registry.uri)
+
+
 def seated(registry: Registry, seat: Seat) -> int | None:
     champion = registry.champion(seat)
     return champion.number if champion else None
@@ -136,10 +140,10 @@ def test_running_the_gate_again_after_the_promotion_changes_nothing(
     registry: Registry, seat: Seat, hand_in: Callable[..., Version]
 ) -> None:
     version = hand_in(table(0.5))
-    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    assert already_decided(registry, seat, NIGHT, ["ncf"]) is None
     first = judge(registry, seat, hall(), ["ncf"])
     before = registry.get(seat, version.number)
-    again = already_seated(registry, seat, NIGHT, ["ncf"])
+    again = already_decided(registry, seat, NIGHT, ["ncf"])
     assert again is not None
     note = again.pop("note")
     assert again == json.loads(json.dumps(first))
@@ -161,7 +165,7 @@ def test_a_gate_killed_between_verdict_and_promotion_ends_the_same_when_run_agai
             judge(registry, seat, hall(), ["ncf"])
     assert registry.champion(seat) is None
     written = registry.get(seat, 1)
-    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    assert already_decided(registry, seat, NIGHT, ["ncf"]) is None
     assert judge(registry, seat, hall(), ["ncf"])["production"] == 1
     rewritten = registry.get(seat, 1)
     assert rewritten.tags["verdict_reason"] == written.tags["verdict_reason"]
@@ -200,15 +204,55 @@ def test_a_better_candidate_takes_the_seat_and_the_champion_becomes_previous(
     assert registry.rollback(seat, to=None, by="test", reason="back").number == champion.number
 
 
-def test_a_version_that_was_rolled_back_is_not_seated_again_by_a_rerun(
+def test_the_gate_of_an_old_night_run_again_rewrites_neither_the_past_nor_the_champions_figures(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = hand_in(table(0.3))
+    first = judge(registry, seat, hall(), ["ncf"])
+    after = NIGHT + timedelta(days=1)
+    champion = hand_in(table(0.7), night=after)
+    assert judge(registry, seat, hall(after), ["ncf"])["decision"] == "promote"
+    before = (registry.get(seat, old.number), registry.metrics(old.run_id), registry.metrics(champion.run_id))
+
+    monkeypatch.setattr(examine, "open_hall", lambda *_: hall())
+    again = examine.examine(registry_settings(registry), seat, NIGHT, ["ncf"])
+
+    note = again.pop("note")
+    assert again == json.loads(json.dumps(first))
+    assert f"version {champion.number} holds it now" in note and "nothing was changed" in note
+    assert seated(registry, seat) == champion.number and len(registry.history(seat)) == 2
+    assert before == (
+        registry.get(seat, old.number),
+        registry.metrics(old.run_id),
+        registry.metrics(champion.run_id),
+    )
+    points = registry.client.get_metric_history(champion.run_id, "exam_hr_at_10")
+    assert [point.step for point in points] == [after.toordinal()]
+
+
+def test_a_version_that_was_rolled_back_is_not_examined_again_by_a_rerun(
     registry: Registry, seat: Seat, hand_in: Callable[..., Version]
 ) -> None:
     champion = hand_in(table(0.3), night=date(2026, 9, 27))
     registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
-    hand_in(table(0.6))
+    candidate = hand_in(table(0.6))
     judge(registry, seat, hall(), ["ncf"])
     registry.rollback(seat, to=None, by="mina", reason="sold-out items")
-    assert already_seated(registry, seat, NIGHT, ["ncf"]) is None
+    before = registry.get(seat, candidate.number)
+    again = already_decided(registry, seat, NIGHT, ["ncf"])
+    assert again is not None and again["candidate"] == candidate.number
+    assert f"version {champion.number} holds it now" in again["note"]
+    assert seated(registry, seat) == champion.number and registry.get(seat, candidate.number) == before
+
+
+def test_a_version_seated_by_hand_and_rolled_back_unexamined_is_not_seated_by_the_gate(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    champion = hand_in(table(0.3), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    registry.promote(seat, hand_in(table(0.6)).number, by="mina", reason="in a hurry")
+    registry.rollback(seat, to=None, by="mina", reason="sold-out items")
+    assert already_decided(registry, seat, NIGHT, ["ncf"]) is None
     result = judge(registry, seat, hall(), ["ncf"])
     assert (result["decision"], result["production"]) == ("keep", champion.number)
     assert seated(registry, seat) == champion.number
@@ -240,6 +284,18 @@ def test_a_retried_training_counts_with_its_newest_version_only(
     newest = hand_in(table(0.6))
     assert judge(registry, seat, hall(), ["ncf"])["candidate"] == newest.number
     assert "verdict" not in registry.get(seat, 1).tags
+
+
+def test_training_a_night_again_and_again_must_be_surer_with_every_try(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    hand_in(table(0.9), night=date(2026, 9, 27))  # another night's is no try of this one
+    hand_in(table(0.5))
+    assert "(95 % interval" in judge(registry, seat, hall(), ["ncf"])["reasons"][0]
+    for confidence, tries, skill in (("97.5", 2, 0.45), ("98.33", 3, 0.4)):
+        hand_in(table(skill))
+        reasons = " ".join(judge(registry, seat, hall(), ["ncf"])["reasons"])
+        assert f"({confidence} % interval" in reasons and f"this exam has {tries} candidates" in reasons
 
 
 def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_told(
@@ -289,6 +345,7 @@ def test_a_champion_trained_on_the_exam_day_makes_it_no_exam(
     assert (result["decision"], result["production"]) == ("keep", later.number)
     assert seated(registry, seat) == later.number
     assert "The champion was trained on data up to 2026-09-28" in result["reasons"][0]
+    assert not [name for name in registry.metrics(later.run_id) if name.startswith("exam_")]
 
 
 def test_a_night_on_which_nobody_met_anything_new_has_no_exam(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -14,7 +15,9 @@ from hypothesis.extra.numpy import arrays
 from training.gate import POLICIES, Evidence, Policy, Sitting, Verdict, decide
 
 START, END = date(2026, 9, 28), date(2026, 9, 28)
-POLICY = Policy(primary="gain", guardrails={"hits": 0.1, "spread": 0.3}, floors={"hits": 0.05}, draws=400)
+POLICY = Policy(
+    primary="gain", guardrails={"hits": 0.1, "spread": 0.3}, floors={"hits": 0.05}, draws=400, min_users=30
+)
 UNIT = st.floats(0, 1, allow_nan=False, width=32)
 
 
@@ -207,22 +210,45 @@ def test_many_rivals_in_one_night_must_each_be_surer() -> None:
     candidate = sitting("candidate", BASE + np.random.default_rng(3).normal(0.02, 0.12, 200))
     alone = evidence(candidate, sitting("champion", BASE))
     assert decide(alone, POLICY).decision == "promote"
-    assert decide(replace(alone, rivals=20), POLICY).decision == "keep"
+    assert "candidates" not in decide(alone, POLICY).reason
+    surer = decide(replace(alone, rivals=20), POLICY)
+    assert surer.decision == "keep"
+    assert "(99.75 % interval" in surer.reason and "as this exam has 20 candidates" in surer.reason
 
 
-@pytest.mark.parametrize(("users", "hit"), [(30, 0.3), (100, 0.1), (400, 0.1)])
-def test_a_model_no_better_than_the_champion_is_promoted_in_at_most_one_night_of_twenty(
-    users: int, hit: float
-) -> None:
+def symmetric(random: np.random.Generator, users: int) -> tuple[np.ndarray, np.ndarray]:
     """Most users find nothing in the first ten, as on a real exam; both models draw from the same figures."""
+    one, other = (
+        np.where(random.random(users) < 0.1, 1 / np.log2(2 + random.integers(0, 10, users)), 0.0)
+        for _ in range(2)
+    )
+    return one, other
+
+
+def skewed(random: np.random.Generator, users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Equal in the mean: the champion puts few users' item first, the candidate that of many tenth."""
+    tenth = 1 / np.log2(11)
+    candidate = np.where(random.random(users) < 0.05 / tenth, tenth, 0.0)
+    return candidate, (random.random(users) < 0.05).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("draw", "users", "allowed"),
+    [
+        (symmetric, 100, 0.05),
+        (symmetric, 400, 0.05),
+        (skewed, 300, 0.05),
+        (skewed, POLICIES["recommender"].min_users, 0.065),
+    ],
+)
+def test_a_model_no_better_than_the_champion_is_promoted_in_about_one_night_of_twenty_at_most(
+    draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]], users: int, allowed: float
+) -> None:
     random = np.random.default_rng(users)
     policy = Policy(primary="gain", guardrails={}, floors={}, draws=400, min_gain=0.0)
     nights, promoted = 600, 0
     for night in range(nights):
-        one, other = (
-            np.where(random.random(users) < hit, 1 / np.log2(2 + random.integers(0, 10, users)), 0.0)
-            for _ in range(2)
-        )
+        one, other = draw(random, users)
         tonight = evidence(sitting("candidate", one), sitting("champion", other))
         tonight = replace(tonight, baseline=sitting("popularity baseline", np.full(users, -1.0)))
         seeded = {
@@ -230,8 +256,21 @@ def test_a_model_no_better_than_the_champion_is_promoted_in_at_most_one_night_of
             for name in ("candidate", "champion", "baseline")
         }
         promoted += decide(replace(tonight, exam_digest=str(night), **seeded), policy).decision == "promote"
-    sampling_error = 2 * np.sqrt(0.05 * 0.95 / nights)
-    assert promoted / nights <= 0.05 + sampling_error
+    sampling_error = 2 * np.sqrt(allowed * (1 - allowed) / nights)
+    assert 0 < promoted / nights <= allowed + sampling_error
+
+
+def test_the_recommenders_gate_does_not_decide_on_an_exam_so_small_that_skew_passes_for_a_gain() -> None:
+    policy = replace(POLICY, min_users=POLICIES["recommender"].min_users)
+    sat = {
+        users: decide(
+            evidence(sitting("candidate", noisy(1, 0.6, users)), sitting("champion", noisy(2, 0.3, users))),
+            policy,
+        )
+        for users in (99, 100)
+    }
+    assert (sat[99].decision, sat[100].decision) == ("not blessed", "promote")
+    assert sat[99].reason.startswith("Only 99 users sat the exam; 100 are needed")
 
 
 def test_a_model_that_is_truly_better_is_found_at_a_usual_exam_size() -> None:

@@ -28,12 +28,12 @@ from training.scoring import PER_USER, Scores
 PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
 DAYS = [TINY_START + timedelta(days=number) for number in range(5)]
 NIGHT, AFTER = DAYS[-2], DAYS[-1]
-USERS, ITEMS = 120, 60
+USERS, ITEMS = 240, 60  # of whom some 150 sit a day's exam
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with five published days, 120 users × 60 items, and their features."""
+    """A home with five published days, 240 users × 60 items, and their features."""
     home = tmp_path_factory.mktemp("next_day_home")
     for day in DAYS:
         publish_day(Lake(home / "lake"), tiny_day(day, users=USERS, items=ITEMS))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nightshift.settings import Settings
 from tests.conftest import free_port
 from tests.training.conftest import TINY_NIGHT
 from training.families import FAMILIES, Family
-from training.recipe import Night
+from training.recipe import Night, resolve_night
 from training.run import train
 from training.tracking import StoppedError, open_run
 
@@ -104,7 +105,8 @@ def test_the_data_digest_is_the_lakes_own(home: Settings, done: dict[str, Any]) 
     run = registry.client.get_run(done["result"]["run_id"])
     version = registry.get(SEATS["recommender"], done["result"]["version"])
     lake = Lake(home.lake_dir)
-    digest = lake.digest(lake.days()[0], lake.days()[-2])
+    night = resolve_night(lake, TINY_NIGHT, home)
+    digest = lake.digest(night.train_start, night.train_end)
 
     assert version.tags["data_digest"] == digest
     assert run.inputs is not None
@@ -118,7 +120,9 @@ def test_the_version_says_where_it_came_from_and_loads(home: Settings, done: dic
     version = registry.get(SEATS["recommender"], done["result"]["version"])
 
     assert version.run_id == done["result"]["run_id"]
-    assert version.tags["night"] == str(TINY_NIGHT) == version.tags["exam_start"]
+    night = resolve_night(Lake(home.lake_dir), TINY_NIGHT, home)
+    assert version.tags["night"] == str(TINY_NIGHT)
+    assert version.tags["exam_start"] == str(night.exam_start)
     assert version.tags["family"] == "ncf" and version.tags["train_end"] < version.tags["exam_start"]
     champion = registry.champion(SEATS["recommender"])
     assert champion is None or champion.number != version.number  # training seats nobody
@@ -155,6 +159,25 @@ def test_a_run_that_was_killed_outright_is_closed_by_the_next_of_its_task(mlflow
     assert client.get_run(run.id).info.status == "FINISHED"
 
 
+def test_orphans_of_other_nights_are_closed_once_they_are_older_than_a_task_may_be(
+    mlflow_server: Settings,
+) -> None:
+    client = Registry(mlflow_server).client
+    experiment = client.create_experiment("old orphans")
+    hour, now = 3_600_000, int(time.time() * 1000)
+
+    def left(task: str, age: float) -> str:
+        run = client.create_run(experiment, int(now - age * hour), {"nightshift.task": task})
+        return str(run.info.run_id)
+
+    lost, by_hand = left("ncf@2026-01-02", 6.1), left("ncf@2026-01-03", 5.9)
+    elsewhere, namesake = left("gru@2026-01-02", 9), left("ncf-wide@2026-01-02", 9)
+    with open_run(client, "old orphans", "n", "ncf@2026-01-05", {}) as run:
+        status = {r: client.get_run(r).info.status for r in (lost, by_hand, elsewhere, namesake, run.id)}
+    assert status.pop(lost) == "KILLED"
+    assert set(status.values()) == {"RUNNING"}
+
+
 def test_a_run_that_breaks_is_failed_with_the_reason(mlflow_server: Settings) -> None:
     client = Registry(mlflow_server).client
     with pytest.raises(ValueError), open_run(client, "broken", "n", "x@2026-01-01", {}) as run:
@@ -184,6 +207,31 @@ class Unused:
 def untrainable(monkeypatch: pytest.MonkeyPatch) -> Family:
     monkeypatch.setattr(Family, "load", lambda self: Unused())
     return FAMILIES["ncf"]
+
+
+class Breaks:
+    def train(self, night: Night, settings: Settings, workdir: Path, **_: Any) -> Any:
+        raise ValueError(f"trained from {night.train_start} on")
+
+
+def test_a_smoke_run_says_on_its_page_from_which_day_on_it_was_trained(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(home.lake_dir)
+    night = resolve_night(lake, TINY_NIGHT, home)
+    start = night.train_end - timedelta(days=2)
+    assert night.train_start < start
+    monkeypatch.setattr("training.recipe.SMOKE_DAYS", 3)
+    monkeypatch.setattr(Family, "load", lambda self: Breaks())
+    with pytest.raises(ValueError, match=f"trained from {start} on"):
+        train(FAMILIES["ncf"], TINY_NIGHT, home, smoke=True, seed=0)
+
+    client = Registry(home).client
+    found = client.get_experiment_by_name(EXPERIMENT)
+    assert found is not None
+    (page,) = client.search_runs([found.experiment_id], max_results=1)
+    assert page.data.params["train_start"] == page.data.tags["train_start"] == str(start)
+    assert page.data.tags["data_digest"] == lake.digest(start, night.train_end)
 
 
 def test_mlflow_down_is_said_before_the_work_not_after(home: Settings, untrainable: Family) -> None:

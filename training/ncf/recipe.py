@@ -32,7 +32,6 @@ from training.scoring import Exam, score_model
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-SMOKE_DAYS = 7
 VALIDATION_USERS = 1_000  # scoring more each epoch costs time and moves the best epoch little
 
 
@@ -56,8 +55,6 @@ class NCF:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(1)  # tables this small: a second thread only adds waiting
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
-        if smoke:
-            night = _shortened(lake, night)
         window = read_window(lake, store, night.train_start, night.train_end)
         cut = _validation_start(lake, night, window, settings)
         exam = _validation_exam(lake, store, window, cut, settings)
@@ -87,11 +84,6 @@ class NCF:
 
 
 RECIPE = NCF()
-
-
-def _shortened(lake: Lake, night: Night) -> Night:
-    days = [day for day in lake.days() if night.train_start <= day <= night.train_end]
-    return replace(night, train_start=days[-SMOKE_DAYS:][0])
 
 
 def _validation_start(lake: Lake, night: Night, window: Window, settings: Settings) -> int:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import training.ncf
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from tests.training.ncf.conftest import CPU, SMALL
 from training.baselines.popularity import Popularity
 from training.exam import build_exam
 from training.ncf.data import Window
-from training.ncf.fit import Inputs, fit, scale
+from training.ncf.fit import Hyper, Inputs, fit, scale
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory
 from training.recipe import Night
@@ -88,3 +91,12 @@ def test_it_trains_on_cuda_as_well(window: Window) -> None:
         window, SMALL, epochs=2, seed=1, device=torch.device("cuda"), after_epoch=lambda *_: True
     )
     assert np.isfinite(in_memory(model, inputs, window)._a["item_gmf"]).all()
+
+
+def test_the_readme_marks_the_nights_that_the_settings_were_chosen_on() -> None:
+    """A figure of such a night is in-sample, and a reader must be told."""
+    chosen = set(re.findall(r"\d{4}-\d\d-\d\d", str(Hyper.__doc__)))
+    readme = Path(training.ncf.__file__).with_name("README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]*(\d{4}-\d\d-\d\d)(\*?) \(", readme, re.MULTILINE)
+    assert len(chosen) == 3 and "in-sample" in readme
+    assert {night for night, star in rows if star} == chosen
