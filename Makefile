@@ -1,9 +1,9 @@
 # Two commands do everything: `make run` and `make test`. Both install what is missing first.
 PYTHON ?= python3.11
-VENV := $(CURDIR)/.venv
-BIN := $(VENV)/bin
+# Relative, so that a project in a folder with spaces in its name works too.
+BIN := .venv/bin
 # Tests of the command line need the tools of the environment on the path, as an activated one has.
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help install run stop test check lock
 
@@ -11,13 +11,17 @@ help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install:  ## install what is missing into .venv (run by the others)
-	@$(PYTHON) -m nightshift.bootstrap
+	@"$(PYTHON)" -c '' 2>/dev/null || \
+	  { echo "Nightshift needs Python 3.11, and $(PYTHON) does not run: give make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -m nightshift.bootstrap
 
 run: install  ## one night on the embedded stack, then keep serving until Ctrl-C (ONCE=1: stop after it)
 	@$(BIN)/nightshift run $(if $(ONCE),--once) $(if $(SMOKE),--smoke)
 
-stop: install  ## stop the embedded stack in the order that loses nothing
-	@$(BIN)/nightshift down
+# Installs nothing: packages must not change under what still runs.
+stop:  ## stop the embedded stack in the order that loses nothing
+	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down; \
+	else echo "Nothing runs: nothing is installed in .venv yet."; fi
 
 test: install  ## every test, the checks included
 	@$(BIN)/python -m pytest

@@ -39,18 +39,13 @@ UV_NAMES = {
 
 def main() -> None:
     if sys.version_info[:2] != (3, 11):
-        sys.exit(
-            f"Nightshift needs Python 3.11, not {sys.version.split()[0]}: give PYTHON=/path/to/python3.11"
-        )
+        found = sys.version.split()[0]
+        sys.exit(f"Nightshift needs Python 3.11, and this is {found}: give make PYTHON=/path/to/python3.11")
     try:
         bootstrap()
     except subprocess.CalledProcessError as error:
         said = (error.output or b"").decode(errors="replace").strip().rpartition("\n")[2]  # of ensurepip
-        hint = (
-            "On Debian: apt install python3.11-venv."
-            if "No module named ensurepip" in said
-            else f"{said} {AGAIN}"
-        )
+        hint = "On Debian: apt install python3.11-venv." if "named ensurepip" in said else f"{said} {AGAIN}"
         sys.exit(f"Failed (exit {error.returncode}): {shlex.join(map(str, error.cmd))}. {hint.strip()}")
     except OSError as error:
         sys.exit(f"Installing into {VENV} failed: {error}. {AGAIN}")
