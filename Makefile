@@ -24,7 +24,8 @@ stop:  ## stop the embedded stack in the order that loses nothing
 	else echo "Nothing runs: nothing is installed in .venv yet."; fi
 
 test: install  ## every test, the checks included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack"
+	@$(BIN)/python -m pytest -m stack
 
 check: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -30,22 +30,33 @@ NightOption = Annotated[
     datetime | None,
     typer.Option("--night", formats=["%Y-%m-%d"], help="Data date; default: the next one by the data."),
 ]
+NewestOption = Annotated[
+    datetime | None,
+    typer.Option("--night", formats=["%Y-%m-%d"], help="Data date; default: the newest published day."),
+]
 SeatArgument = Annotated[str, typer.Argument(help="The seat, such as recommender.")]
 Steps, Operate, Review = "Steps of a night (the DAG's own commands)", "The stack", "For the reviewer"
 
 
-def step(module: str, *arguments: str, night: datetime | None = None, by_night: bool = True) -> None:
-    """Run `python -m module …` in this terminal and leave with its exit status if it failed."""
-    from nightshift.intake import next_night
+def step(module: str, *arguments: str, night: datetime | None, of_newest: bool = False) -> None:
+    """Run `python -m module … --night …` in this terminal and leave with its exit status if it failed.
 
-    when: list[str] = []
+    night: None means the next night by the data; with `of_newest` the newest published day, if there is one.
+    """
+    from nightshift.intake import next_night
+    from nightshift.lake import Lake
+
+    chosen = []
 
     def choose() -> None:
-        when.extend(["--night", (night.date() if night else next_night(settings())).isoformat()])
+        newest = Lake(settings().lake_dir).last_day() if of_newest else None
+        chosen.append(night.date() if night else newest or next_night(settings()))
 
-    if by_night:
-        run_command(choose)
-    status = in_terminal([module, *arguments, *when])
+    run_command(choose)
+    leave_with(in_terminal([module, *arguments, "--night", chosen[0].isoformat()]))
+
+
+def leave_with(status: int) -> None:
     if status != 0:
         raise typer.Exit(status)
 
@@ -82,27 +93,27 @@ def publish(night: NightOption = None) -> None:
 
 
 @app.command(rich_help_panel=Steps)
-def features(night: NightOption = None) -> None:
+def features(night: NewestOption = None) -> None:
     """Build the features point in time and fill the online store."""
-    step("feature_repo.build", night=night)
+    step("feature_repo.build", night=night, of_newest=True)
 
 
 @app.command(rich_help_panel=Steps)
 def train(
     family: Annotated[str, typer.Argument(help="The family, such as ncf.")],
-    night: NightOption = None,
+    night: NewestOption = None,
     smoke: Annotated[bool, typer.Option(help="Seconds instead of quality.")] = False,
     seed: Annotated[int | None, typer.Option(help="Same seed and data, same model on CPU.")] = None,
 ) -> None:
     """Train a family and submit the candidate."""
     options = [*(["--smoke"] if smoke else []), *(["--seed", str(seed)] if seed is not None else [])]
-    step("training.run", family, *options, night=night)
+    step("training.run", family, *options, night=night, of_newest=True)
 
 
 @app.command(rich_help_panel=Steps)
-def gate(seat: SeatArgument = "recommender", night: NightOption = None) -> None:
+def gate(seat: SeatArgument = "recommender", night: NewestOption = None) -> None:
     """Examine tonight's candidate against the champion; promote it if it wins."""
-    step("training.examine", seat, night=night)
+    step("training.examine", seat, night=night, of_newest=True)
 
 
 @app.command(rich_help_panel=Steps)
@@ -117,7 +128,7 @@ def night(
 @app.command(rich_help_panel=Steps)
 def watch() -> None:
     """Compare the newest features with those the champion was trained on."""
-    step("monitoring.watch", by_night=False)
+    leave_with(in_terminal(["monitoring.watch"]))
 
 
 @app.command(rich_help_panel=Operate)

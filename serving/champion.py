@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 RETRY_AT_MOST = 5.0  # seconds between looks while MLflow is down; each costs the client's own retries too
 REFUSED_RETRY, REFUSED_RETRY_AT_MOST = 5.0, 300.0  # seconds; a load can fail for a passing reason
+# What clients are told; what was wrong may name addresses and paths, and stands in the log alone.
+AWAY = "the registry cannot be asked who is champion; the log of the service says why"
+UNFIT = "this version cannot be seated; the log of the service says why"
 NOBODY = "nobody-who-was-ever-seen"  # the user that a new version is tried on
 
 log = logging.getLogger("nightshift.serving")
@@ -49,7 +52,6 @@ class Refused:
     """A version that holds the alias but could not be seated. retry_at, wait: monotonic seconds."""
 
     number: int
-    error: str
     wait: float
     retry_at: float
 
@@ -69,7 +71,7 @@ class Champion:
         self._settings = settings
         self._on_swap, self._before_swap = on_swap, before_swap
         self._registry: Registry | None = None
-        self._problem: str | None = None
+        self._reachable = True
         self._refused: Refused | None = None
         self._vacant = False
         self._wait = settings.champion_poll_seconds
@@ -87,11 +89,11 @@ class Champion:
     def describe(self) -> dict[str, Any]:
         """The body of GET /model."""
         bundle, refused = self.bundle, self._refused
-        registry = {"reachable": self._problem is None, "error": self._problem}
+        reachable = self._reachable
         state = {
             "seat": self.seat.name,
-            "registry": registry,
-            "refused": {"version": str(refused.number), "error": refused.error} if refused else None,
+            "registry": {"reachable": reachable, "error": None if reachable else AWAY},
+            "refused": {"version": str(refused.number), "error": UNFIT} if refused else None,
         }
         if bundle is None:
             return {**state, "version": None, "note": "no champion is seated yet"}
@@ -121,9 +123,9 @@ class Champion:
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live and serving go on
             self._unreachable(error)
             return
-        if self._problem is not None:
+        if not self._reachable:
             log.warning("MLflow answers again")
-        self._problem, self._wait = None, self._settings.champion_poll_seconds
+        self._reachable, self._wait = True, self._settings.champion_poll_seconds
         if version is None:
             if self.bundle is not None and not self._vacant:
                 log.warning("the registry names no champion; version %s stays", self.bundle.version.number)
@@ -151,9 +153,9 @@ class Champion:
         return self._registry
 
     def _unreachable(self, error: Exception) -> None:
-        if self._problem is None:
+        if self._reachable:
             log.warning("cannot ask who is champion; what serves keeps serving: %s", error)
-        self._problem = " ".join(str(error).split())[:300]
+        self._reachable = False
         self._wait = min(self._wait * 2, RETRY_AT_MOST)
 
     def _seat(self, version: Version) -> None:
@@ -163,10 +165,9 @@ class Champion:
         try:
             bundle = self._load(version)
             self._before_swap()
-        except Exception as error:
+        except Exception:
             wait = min(known.wait * 2, REFUSED_RETRY_AT_MOST) if known else REFUSED_RETRY
-            line = f"{type(error).__name__}: {error}"[:300]
-            self._refused = Refused(version.number, line, wait, time.monotonic() + wait)
+            self._refused = Refused(version.number, wait, time.monotonic() + wait)
             if known is None:
                 log.exception("version %s cannot be seated; what serves keeps serving", version.number)
             return

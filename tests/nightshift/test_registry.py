@@ -6,36 +6,50 @@ import itertools
 import json
 import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.errors import NoChampionError, PackageError, RegistryError
-from nightshift.registry import PREVIOUS, PRODUCTION, Registry, succession
+from nightshift.registry import PREVIOUS, PRODUCTION, Registry, _redacted, succession
 from nightshift.seats import RECOMMENDER, Seat
-from nightshift.settings import Settings
+from nightshift.settings import PROJECT, Settings
+from tests.training.test_examine import hall, table
+from training.examine import judge
 
 PREDICTOR = Path(__file__).parents[1] / "training" / "tiny_predictor.py"
 
 
 @pytest.fixture(scope="module")
 def packaged(mlflow_server: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """(run id, model URI) of a model that works and of one whose package is torn."""
+    """(run id, model URI) of a model that works, one whose package is torn, and two that can sit an exam."""
     Registry(mlflow_server)
     mlflow.set_experiment("registry tests")
     logged = {}
-    for name, table in {"good": {"items": ["i1"], "scores": {"u1": [0.5]}}, "torn": {"broken": True}}.items():
+    tables = {
+        "good": {"items": ["i1"], "scores": {"u1": [0.5]}},
+        "torn": {"broken": True},
+        "weak": table(0.3),
+        "strong": table(0.6),
+    }
+    for name, content in tables.items():
         path = tmp_path_factory.mktemp(name) / "table.json"
-        path.write_text(json.dumps(table))
+        path.write_text(json.dumps(content))
         with mlflow.start_run() as run:
             info = mlflow.pyfunc.log_model(
                 name="model", python_model=str(PREDICTOR), artifacts={"table": str(path)}, pip_requirements=[]
@@ -319,6 +333,228 @@ def test_an_mlflow_that_is_not_there_is_an_error_in_words_within_seconds(
             gone.champion(RECOMMENDER)
         assert time.monotonic() - began < 10
 
+
+def test_no_error_names_the_user_or_password_of_an_address(mlflow_server: Settings) -> None:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{door.getsockname()[1]}"
+        for login in ("mina:open-sesame", "mina:p@ss-open-sesame", "mina:open-sesame" + 400 * "e"):
+            gone = Registry(mlflow_server.model_copy(update={"mlflow_url": f"http://{login}@{where}"}))
+            with pytest.raises(RegistryError, match=rf"MLflow at http://\*\*\*@{where} does not") as caught:
+                gone.champion(RECOMMENDER)
+            assert "sesame" not in str(caught.value) and "mina" not in str(caught.value)
+    assert _redacted("at postgresql+psycopg2://u:p@db:5432/x, http://h/a@b") == (
+        "at postgresql+psycopg2://***@db:5432/x, http://h/a@b"
+    )
+
+
+# --- pickles ---------------------------------------------------------------------------------------------
+
+
+class Canary:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
+
+
+class Pickled(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
+    def __init__(self, canary: Canary) -> None:
+        self.canary = canary
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        return model_input
+
+
+LOAD = """
+import sys
+from dataclasses import replace
+from nightshift.registry import Registry
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import settings
+seat = replace(RECOMMENDER, registered_model=sys.argv[1])
+try:
+    Registry(settings()).load(seat, 1)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_pickled_version_is_refused_unread_whatever_the_surroundings_allow(
+    registry: Registry, seat: Seat, mlflow_server: Settings, tmp_path: Path
+) -> None:
+    sprung = tmp_path / "sprung"
+    with mlflow.start_run() as run:
+        model = Pickled(Canary(str(sprung)))
+        uri = mlflow.pyfunc.log_model(name="model", python_model=model, pip_requirements=[]).model_uri
+    registry.submit(seat, run_id=run.info.run_id, model_uri=uri, tags={})
+    with pytest.raises(PackageError, match=r"version 1 cannot be loaded: it is pickled, .* from code$"):
+        registry.load(seat, 1)
+    allowed = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}
+    (other,) = at_once(mlflow_server, LOAD, [[seat.registered_model]], **allowed)
+    assert other.startswith("PackageError") and "it is pickled" in other
+    assert not sprung.exists()
+
+
+# --- two promoters ---------------------------------------------------------------------------------------
+
+
+def at_once(config: Settings, script: str, arguments: list[list[str]], **more: str) -> list[str]:
+    """What processes that run `script` at the same time print, one for each list of arguments."""
+    own = {"NIGHTSHIFT_HOME": str(config.home), "NIGHTSHIFT_MLFLOW_URL": config.mlflow_uri}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *each],
+            env={**os.environ, **own, **more}, cwd=PROJECT, stdout=subprocess.PIPE, text=True,
+        )
+        for each in arguments
+    ]  # fmt: skip
+    printed = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(running)
+    return printed
+
+
+PROMOTE = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from nightshift.registry import Registry
+from nightshift.seats import RECOMMENDER
+from nightshift.settings import settings
+name, folder, me, other, *versions = sys.argv[1:]
+registry, seat = Registry(settings()), replace(RECOMMENDER, registered_model=name)
+registry.champion(seat)
+Path(folder, me).touch()
+while not Path(folder, other).exists():
+    time.sleep(0.001)
+for version in versions:
+    registry.promote(seat, int(version), by=me, reason="at once")
+"""
+
+
+def test_two_processes_that_promote_at_once_take_turns_and_the_history_has_every_move(
+    registry: Registry, seat: Seat, submit: Callable[..., int], mlflow_server: Settings, tmp_path: Path
+) -> None:
+    first, *others = [submit() for _ in range(7)]
+    registry.promote(seat, first, by="test", reason="first")
+    mine, yours = [str(n) for n in others[::2]], [str(n) for n in others[1::2]]
+    common = [seat.registered_model, str(tmp_path)]
+    at_once(mlflow_server, PROMOTE, [[*common, "a", "b", *mine], [*common, "b", "a", *yours]])
+    moves = registry.history(seat)
+    assert sorted(move["to"] for move in moves) == [first, *others]
+    assert all(before["to"] == after["from"] for before, after in itertools.pairwise(moves))
+    assert aliases(registry, seat) == {PRODUCTION: moves[-1]["to"], PREVIOUS: moves[-2]["to"]}
+    stages = {v.number: v.tags["stage"] for v in registry.versions(seat)}
+    assert [number for number, stage in stages.items() if stage == "Production"] == [moves[-1]["to"]]
+
+
+def test_of_two_that_beat_the_same_champion_at_once_one_is_refused(
+    registry: Registry, seat: Seat, submit: Callable[..., int], mlflow_server: Settings
+) -> None:
+    first, *winners = submit(), submit(), submit()
+    registry.promote(seat, first, by="test", reason="first")
+    together = threading.Barrier(2)
+
+    def promote(version: int) -> str:
+        mine = Registry(mlflow_server)
+        together.wait(30)
+        try:
+            mine.promote(seat, version, by="the gate", reason="better", expected=first)
+        except RegistryError as error:
+            return str(error)
+        return "seated"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(promote, winners))
+    won = winners[said.index("seated")]
+    lost = said[1 - said.index("seated")]
+    assert f"the champion changed during the exam (was v{first}, is v{won}); run the gate again" in lost
+    assert [move["to"] for move in registry.history(seat)] == [first, won]
+    assert aliases(registry, seat) == {PRODUCTION: won, PREVIOUS: first}
+
+
+def test_a_promotion_over_another_champion_than_the_expected_is_refused(
+    registry: Registry, seat: Seat, submit: Callable[..., int]
+) -> None:
+    first, second, third = submit(), submit(), submit()
+    registry.promote(seat, first, by="the gate", reason="empty", expected=None)
+    with pytest.raises(RegistryError, match=rf"\(was nobody, is v{first}\); run the gate again"):
+        registry.promote(seat, second, by="the gate", reason="empty", expected=None)
+    registry.promote(seat, second, by="the gate", reason="better", expected=first)
+    registry.rollback(seat, to=None, by="mina", reason="sold-out items")
+    with pytest.raises(RegistryError, match=rf"\(was v{second}, is v{first}\)"):
+        registry.promote(seat, third, by="the gate", reason="better", expected=second)
+    assert aliases(registry, seat) == {PRODUCTION: first} and len(registry.history(seat)) == 3
+    registry.promote(seat, first, by="the gate", reason="a rerun", expected=second)  # it sits there already
+    assert len(registry.history(seat)) == 3
+
+
+def test_settling_waits_for_a_move_that_is_under_way_and_does_not_undo_it(
+    registry: Registry, seat: Seat, submit: Callable[..., int], mlflow_server: Settings
+) -> None:
+    first, second = submit(), submit()
+    registry.promote(seat, first, by="test", reason="first")
+    slow, reached, go_on = Registry(mlflow_server), threading.Event(), threading.Event()
+    set_alias = slow._set_alias
+
+    def paused(*arguments: Any) -> None:
+        reached.set()
+        assert go_on.wait(30)
+        set_alias(*arguments)
+
+    slow._set_alias = paused  # type: ignore[method-assign, assignment]
+    moving = threading.Thread(target=slow.promote, args=(seat, second), kwargs={"by": "b", "reason": "r"})
+    settling = threading.Thread(target=registry.settle, args=(seat,))
+    moving.start()
+    assert reached.wait(30)
+    settling.start()
+    settling.join(1)
+    assert settling.is_alive()
+    go_on.set()
+    moving.join(30)
+    settling.join(30)
+    assert aliases(registry, seat) == {PRODUCTION: second, PREVIOUS: first}
+    assert [move["to"] for move in registry.history(seat)] == [first, second]
+
+
+class Meanwhile:
+    """A model during whose exam something else happens, once."""
+
+    def __init__(self, model: Any, happens: Callable[[], object]) -> None:
+        self._model, self._happens = model, happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def score(self, users: pd.DataFrame) -> np.ndarray:
+        happens, self._happens = self._happens, lambda: None
+        happens()
+        scores: np.ndarray = self._model.score(users)
+        return scores
+
+
+def test_the_gate_does_not_overwrite_a_rollback_that_was_made_during_its_exam(
+    registry: Registry, seat: Seat, submit: Callable[..., int]
+) -> None:
+    first, second = submit("weak", train_end="2026-09-26"), submit("weak", train_end="2026-09-26")
+    registry.promote(seat, first, by="test", reason="first")
+    registry.promote(seat, second, by="test", reason="second")
+    tonight = hall()
+    candidate = submit(
+        "strong", family="ncf", night=str(tonight.night.night), train_end=str(tonight.night.train_end)
+    )
+    baseline = Meanwhile(tonight.baseline, lambda: registry.rollback(seat, to=None, by="mina", reason="bad"))
+    with pytest.raises(RegistryError, match=rf"\(was v{second}, is v{first}\); run the gate again"):
+        judge(registry, seat, replace(tonight, baseline=baseline), ["ncf"])
+    assert aliases(registry, seat) == {PRODUCTION: first}
+    assert judge(registry, seat, replace(tonight, baseline=baseline), ["ncf"])["decision"] == "promote"
+    assert aliases(registry, seat) == {PRODUCTION: candidate, PREVIOUS: first}
+
+
+# --- the line of succession ------------------------------------------------------------------------------
 
 moves = st.lists(
     st.tuples(st.sampled_from(["promote", "rollback"]), st.integers(1, 5)), min_size=1, max_size=12

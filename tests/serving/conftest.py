@@ -206,6 +206,7 @@ def service(config: Settings, packer: Packer) -> Iterator[Service]:
         "NIGHTSHIFT_HOME": str(config.home),
         "NIGHTSHIFT_MLFLOW_URL": config.mlflow_uri,
         "NIGHTSHIFT_CHAMPION_POLL_SECONDS": "0.5",
+        "NIGHTSHIFT_SERVING_HOSTS": "shop.example",
         "BENTOML_HOME": str(config.home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "TMPDIR": str(config.home / "tmp"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
-from serving.champion import exam_figures, frame, try_out
+from nightshift.settings import Settings
+from serving.champion import AWAY, Champion, exam_figures, frame, try_out
+from tests.conftest import free_port
 
 
 def tiny(**other: Any) -> Any:
@@ -42,6 +46,24 @@ def test_a_model_that_follows_the_protocol_passes() -> None:
 def test_a_model_that_breaks_it_is_refused_with_the_reason(broken: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         try_out(tiny(**broken))
+
+
+def test_what_the_registry_said_is_in_the_log_and_not_on_the_page(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()  # where nobody answers
+    url = f"http://admin:open-sesame@127.0.0.1:{port}"
+    config = Settings(_env_file=None, home=tmp_path, mlflow_url=url)  # type: ignore[call-arg]
+    champion = Champion(config, on_swap=lambda: None)
+    before = mlflow.get_tracking_uri()
+    try:
+        champion.look()
+    finally:
+        mlflow.set_tracking_uri(before)  # it is one per process
+        mlflow.set_registry_uri(before)
+    assert champion.describe()["registry"] == {"reachable": False, "error": AWAY}
+    assert str(port) not in str(champion.describe())
+    assert f"127.0.0.1:{port}" in caplog.text and "open-sesame" not in caplog.text
 
 
 def test_a_missing_feature_is_nan_under_its_bare_name_and_text_stays_text() -> None:

@@ -23,6 +23,7 @@ from nightshift.lake import Lake
 from nightshift.settings import Settings
 from nightshift.sources.market import Market
 from nightshift.visits import visit
+from serving.champion import AWAY, UNFIT
 from tests.conftest import TINY_START, publish_day, tiny_day
 from tests.serving.conftest import ITEMS, Packer, Process, Service, item_id, wait_until
 
@@ -195,6 +196,36 @@ def test_a_body_that_is_not_json_or_comes_without_length_is_bounded_too(service:
     assert service.recommend().status_code == 200
 
 
+def test_a_post_of_another_sites_page_never_gets_in(service: Service, config: Settings) -> None:
+    body = json.dumps({"events": [an_event("forged")]}).encode()
+    sent = {"content-type": "application/json"}
+    for path, content in (("/feedback", body), ("/recommend", b'{"user_id": "u001"}')):
+        url = service.url + path
+        bare = httpx.post(url, content=content, headers={"origin": service.url})
+        assert bare.status_code == 415 and "content-type" in bare.json()["error"]
+        for origin in ("http://evil.example", "null"):
+            told = httpx.post(url, content=content, headers={**sent, "origin": origin})
+            assert told.status_code == 403
+            assert told.json() == {"error": "cross-site request refused", "detail": []}
+    preflight = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    answer = httpx.options(f"{service.url}/feedback", headers=preflight)
+    assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+    assert "forged" not in stored(config)
+    own_page = {**sent, "origin": service.url}
+    assert httpx.post(f"{service.url}/recommend", content=content, headers=own_page).status_code == 200
+
+
+def test_a_name_that_is_not_the_services_is_answered_to_machines_only(service: Service) -> None:
+    stranger = {"host": "rebound.example:3000"}
+    for path in ("/", "/model", "/docs.json"):
+        refused = httpx.get(service.url + path, headers=stranger)
+        assert refused.status_code == 403 and "rebound.example" in refused.json()["error"]
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert httpx.get(service.url + path, headers=stranger).status_code == 200
+    named = httpx.get(f"{service.url}/model", headers={"host": "shop.example"})
+    assert named.status_code == 200  # NIGHTSHIFT_SERVING_HOSTS names it
+
+
 def test_bad_requests_leave_no_traceback_in_the_log(service: Service) -> None:
     service.recommend(k=0)
     assert "Traceback" not in service.process.log.read_text()
@@ -302,7 +333,8 @@ def test_a_version_that_cannot_serve_never_takes_the_seat(service: Service, pack
         wait_until(lambda n=broken: (service.model()["refused"] or {}).get("version") == str(n), 10)  # type: ignore[misc]
         assert service.recommend().json()["model_version"] == str(good)
         assert service.serves(good)
-    assert "finite" in service.model()["refused"]["error"]
+    assert service.model()["refused"]["error"] == UNFIT
+    assert "finite" in service.process.log.read_text()
     packer.promote(good)
     wait_until(lambda: service.model()["refused"] is None, 10)
 
@@ -328,6 +360,7 @@ def test_with_mlflow_stopped_it_serves_and_catches_up_when_it_is_back(
     mlflow.stop()
     with Customers(service, threads=2) as customers:
         wait_until(lambda: not service.model()["registry"]["reachable"], 20)
+        assert service.model()["registry"]["error"] == AWAY
         assert service.serves(serving)
         mlflow.start()
         packer.promote(following)

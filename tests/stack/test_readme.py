@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Airflow
+from nightshift.stack import Airflow, Stack
 from tests.stack.conftest import FIRST_NIGHT
 
 pytestmark = pytest.mark.stack
 
 PAGES = ("README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md")
-# Run by other tests: `make run ONCE=1` is test_stack.py's first; `make test` is what runs this; and the replay
+# Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; and the replay
 # of the real data takes minutes, so a short replay of the market stands for it below.
 ELSEWHERE = {
     "make run",
@@ -28,7 +28,7 @@ ELSEWHERE = {
     "NIGHTSHIFT_SOURCE=files NIGHTSHIFT_SOURCE_PATH=/data/shop make run",
 }
 # These move the seat, and there is only one champion in the small world: what they need is checked in
-# test_stack.py; here they must only be understood.
+# test_nights.py; here they must only be understood.
 ONLY_HELP = re.compile(r"^nightshift rollback ")
 
 
@@ -50,6 +50,7 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def environment(small: Settings, stack: Airflow) -> dict[str, str]:
+    Stack(small).up(lambda _: None)  # the nights' last test stopped it
     return {**os.environ, **small.exportable(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
