@@ -53,6 +53,10 @@ class Contract:
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
 
+    def fits(self, row: dict[str, Any]) -> bool:
+        """Whether one row keeps to what its columns allow: present, among the allowed, in range, not too long."""
+        return all(_allows(column, row.get(column.name)) for column in self.columns)
+
     def table(self, rows: list[dict[str, Any]]) -> pa.Table:
         """Rows as an Arrow table of this schema.
 
@@ -99,3 +103,14 @@ class Contract:
                     where = f"{self.name} row {row}: column {column.name!r}"
                     raise ContractError(f"{where}: {shown!r} is not {column.type}") from error
             raise ContractError(f"{self.name}: column {column.name!r}: {error}") from error
+
+
+def _allows(column: Column, value: Any) -> bool:
+    if value is None:
+        return column.nullable
+    return (
+        (column.allowed is None or value in column.allowed)
+        and (column.max_length is None or len(value) <= column.max_length)
+        and (column.minimum is None or value >= column.minimum)
+        and (column.maximum is None or value <= column.maximum)
+    )

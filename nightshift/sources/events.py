@@ -6,6 +6,7 @@ It joins the source that a night takes its day from; it never decides which day 
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from nightshift.contracts import CONTRACTS, INTERACTIONS
 from nightshift.errors import SourceError
@@ -39,11 +40,22 @@ class Events:
         """The events of night `day`: late ones of earlier days too, as no night took them.
 
         What a day that is in quarantine had taken is free again, so no feedback is lost with it.
+        An event that breaks the contract is left out, and counted: the service refuses such events, so one that
+        is in the log all the same must not send day after day to quarantine.
         A published day takes nothing more: it never changes, so its late events stay for the next night.
         """
         published = self._lake.entry(day) is not None
         given_up = self._lake.quarantined()
         rows = self._log.of_night(day) if published else self._log.claim(day, release=given_up)
+        sound = [row for row in rows if INTERACTIONS.fits(row) and _is_rating_or_not(row)]
+        counts = {"read": len(rows), "kept": len(sound)}
+        if len(sound) < len(rows):
+            counts["breaks_contract"] = len(rows) - len(sound)
         tables = {name: contract.table([]) for name, contract in CONTRACTS.items()}
-        tables[INTERACTIONS.name] = INTERACTIONS.table(rows)
-        return DayBatch(day=day, tables=tables, counts={"read": len(rows), "kept": len(rows)})
+        tables[INTERACTIONS.name] = INTERACTIONS.table(sound)
+        return DayBatch(day=day, tables=tables, counts=counts)
+
+
+def _is_rating_or_not(row: dict[str, Any]) -> bool:
+    """A rating has 1 to 5 stars; anything else has none to check."""
+    return row["kind"] != "rating" or (row["value"] is not None and 1 <= row["value"] <= 5)

@@ -123,6 +123,22 @@ def test_feedback_that_a_quarantined_day_had_taken_joins_the_next_night(config: 
     assert "kept" in Lake(config.lake_dir).read("interactions", day, day)["event_id"].to_pylist()
 
 
+def test_a_broken_event_in_the_log_stops_no_day(config: Settings) -> None:
+    broken = [
+        {"kind": "teleport"},
+        {"kind": "rating", "value": 9.0},
+        {"kind": "purchase", "value": -1.0},
+        {"user_id": "u" * 500},
+    ]
+    at = datetime(2026, 9, 3, 20, tzinfo=UTC)
+    rows = [
+        {**INTERACTIONS.sample[0], **change, "event_id": f"b{n}", "at": at} for n, change in enumerate(broken)
+    ]
+    EventLog(config.eventlog_uri).append(rows)
+    counts = intake.ingest(config, FIRST + timedelta(days=2))["counts"]["events"]
+    assert counts == {"read": 4, "kept": 0, "breaks_contract": 4}
+
+
 def test_a_staged_copy_of_a_day_that_somebody_published_meanwhile_is_dropped(config: Settings) -> None:
     night = FIRST + timedelta(days=2)
     take(config, night)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -78,36 +78,45 @@ def test_the_second_night_takes_the_next_day_with_its_feedback_and_has_a_champio
 def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settings, stack: Airflow) -> None:
     night = FIRST_NIGHT + timedelta(days=2)
     run = trigger(stack, night)
-    victim = until(lambda: training_process(night))
-    victim.kill()
+    until(lambda: "RUNNING" in run_states(small, night), 120)
+    for victim in training_processes(small, night):
+        victim.kill()
     assert set(finish(stack, "nightly", run).values()) == {"success"}
     (train,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "train")
     assert train["try_number"] == 2
-    runs = Registry(small).client.search_runs(
-        [e.experiment_id for e in Registry(small).client.search_experiments()],
-        filter_string=f"tags.night = '{night}'",
-    )
-    assert "RUNNING" not in {r.info.status for r in runs}
+    assert sorted(run_states(small, night)) == ["FINISHED", "KILLED"]
 
 
-def training_process(night: Any) -> psutil.Process | None:
-    """The training command of a night, once its MLflow run can have begun."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "training.run" in words and str(night) in words and "bash" not in words[0]:
-            return process
-    return None
+def run_states(small: Settings, night: Any) -> list[str]:
+    """States of the MLflow runs of a night."""
+    client = Registry(small).client
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return [r.info.status for r in client.search_runs(experiments, filter_string=f"tags.night = '{night}'")]
+
+
+def training_processes(small: Settings, night: Any) -> list[psutil.Process]:
+    """The training command of a night: below this very scheduler, nobody else's."""
+    family = Stack(small).running()["scheduler"].children(recursive=True)
+    words = [(process, process.cmdline()) for process in family]
+    return [p for p, w in words if "training.run" in w and str(night) in w and "bash" not in w[0]]
 
 
 def test_a_bad_day_fails_the_run_at_the_audit_with_the_reason_and_leaves_the_lake_unchanged(
     small: Settings, stack: Airflow
 ) -> None:
     night = FIRST_NIGHT + timedelta(days=3)
-    event = {"event_id": "bad", "user_id": "u", "item_id": "i000001", "kind": "teleport", "device": "mobile",
-             "channel": "home", "at": datetime.combine(night, datetime.min.time(), UTC)}  # fmt: skip
-    EventLog(small.eventlog_uri).append([event])  # past the service, which would have refused it
     before = Lake(small.lake_dir).days()
     run = trigger(stack, night)
+    until(lambda: state_of(stack, run, "ingest") == "running")
+    slots(stack, 0)  # nobody comes after ingest until the staged day has gone bad
+    until(lambda: state_of(stack, run, "ingest") == "success")
+    batch = Lake(small.lake_dir).staged(night)
+    kinds = batch.tables["interactions"]["kind"].to_pylist()
+    batch.tables["interactions"] = batch.tables["interactions"].set_column(
+        3, "kind", [["teleport", *kinds[1:]]]
+    )
+    Lake(small.lake_dir).stage(batch)
+    slots(stack, 1)
     states = finish(stack, "nightly", run)
     assert states["audit"] == "failed" and states["publish"] == "upstream_failed"
     (audit,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "audit")
@@ -115,6 +124,16 @@ def test_a_bad_day_fails_the_run_at_the_audit_with_the_reason_and_leaves_the_lak
     assert "teleport" in stack.log("nightly", run, "audit", 1, -1)
     assert Lake(small.lake_dir).days() == before
     assert Lake(small.lake_dir).quarantined() == [night]
+
+
+def state_of(airflow: Airflow, run: str, task: str) -> str | None:
+    return next(t["state"] for t in airflow.tasks("nightly", run) if t["task_id"] == task)
+
+
+def slots(airflow: Airflow, number: int) -> None:
+    """Let `number` tasks at a time into the pool `lake`."""
+    body = {"pool": "lake", "slots": number, "description": "", "include_deferred": False}
+    airflow.call("PATCH", "/pools/lake", json=body)
 
 
 def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
