@@ -159,7 +159,8 @@ def run(
 @app.command(rich_help_panel=Operate)
 def up() -> None:
     """Start the stack and leave it running."""
-    from nightshift.stack import Airflow, Stack
+    from nightshift.airflow_api import Airflow
+    from nightshift.stack import Stack
     from nightshift.tonight import DAGS
 
     def command() -> None:

@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from nightshift.airflow_api import Airflow
 from nightshift.commands import plain, read_step
 from nightshift.errors import StackError
 from nightshift.intake import next_night
@@ -22,7 +23,7 @@ from nightshift.lake import Lake, write_json
 from nightshift.night import StepFailedError, run_step
 from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
-from nightshift.stack import Airflow, Stack
+from nightshift.stack import Stack
 from nightshift.summary import show
 
 DAGS = ("nightly", "watch")

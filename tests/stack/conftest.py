@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nightshift.airflow_api import Airflow
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Airflow, Stack
+from nightshift.stack import Stack
 from nightshift.tonight import DAGS
 from tests.conftest import free_port
 

@@ -13,13 +13,14 @@ import httpx
 import psutil
 import pytest
 
+from nightshift.airflow_api import Airflow
 from nightshift.commands import read_step
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
 from nightshift.registry import Registry
 from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
-from nightshift.stack import Airflow, Stack
+from nightshift.stack import Stack
 from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT
 
 pytestmark = pytest.mark.stack

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nightshift.airflow_api import Airflow
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Airflow, Stack
+from nightshift.stack import Stack
 from tests.stack.conftest import FIRST_NIGHT
 
 pytestmark = pytest.mark.stack
