@@ -105,7 +105,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
         if read is None:
             continue
         if known_before is None:
-            known_before = {} if lake.days() else _known_before(sources[0], day)
+            known_before = _known_before(lake, sources[0], day)
         batches = _without_repeats(read)
         batches["events"] = _of_known_items(batches["events"], known, batches[config.source], known_before)
         merged = _merge(day, batches, known_before)
@@ -140,23 +140,35 @@ def _read_or_quarantine(
         return None
 
 
-def _known_before(source: Source, first: date) -> dict[str, pa.Table]:
-    """Users and items as the source knew them before `first`, the lake's first day: newest row per id.
+def _known_before(lake: Lake, source: Source, first: date) -> dict[str, pa.Table]:
+    """Users and items that the source told of before `first` and the lake missed: newest row per id.
 
-    A source tells of a user or an item once, on its day; a lake that begins later must not miss the opening.
+    A source tells of a user or an item once, on its day. A lake that begins later must not miss the opening,
+    nor what was told on a day in quarantine: its items would be unknown to every day after.
     """
+    days = lake.quarantined() if lake.days() else _days_before(source, first)
     newest: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in DIMENSIONS}
-    day = source.first_day()
-    while day < first:
-        tables = source.read(day).tables
+    for day in (day for day in days if day < first):
+        try:
+            tables = source.read(day).tables
+        except (SourceError, ContractError):
+            continue  # unreadable is why it is in quarantine; a later day may tell of them again
         for name, rows in newest.items():
-            rows.update(
-                {row[DIMENSIONS[name]]: row for row in tables[name].to_pylist()} if name in tables else {}
-            )
-        following = source.next_day(day)
-        assert following is not None, "the source has `first`, so a day follows every day before it"
-        day = following
+            told = tables[name].to_pylist() if name in tables else []
+            rows.update({row[DIMENSIONS[name]]: row for row in told})
+    for name, rows in newest.items():
+        for known in lake.latest(name, first)[DIMENSIONS[name]].to_pylist():
+            rows.pop(known, None)
     return {name: CONTRACTS[name].table(list(rows.values())) for name, rows in newest.items()}
+
+
+def _days_before(source: Source, first: date) -> list[date]:
+    days = []
+    day: date | None = source.first_day()
+    while day is not None and day < first:
+        days.append(day)
+        day = source.next_day(day)
+    return days
 
 
 def _without_repeats(batches: dict[str, DayBatch]) -> dict[str, DayBatch]:

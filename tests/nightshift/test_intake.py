@@ -139,6 +139,20 @@ def test_a_broken_event_in_the_log_stops_no_day(config: Settings) -> None:
     assert counts == {"read": 4, "kept": 0, "breaks_contract": 4}
 
 
+def test_an_item_told_of_on_a_quarantined_day_is_known_to_the_days_after(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    import pyarrow.parquet as pq
+
+    new = ITEMS.table([{**ITEMS.sample[0], "item_id": "told on the bad day"}])
+    pq.write_table(new, config.source_path / bad.isoformat() / "items.parquet")  # type: ignore[operator]
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, following)
+    lake = Lake(config.lake_dir)
+    assert "told on the bad day" in lake.latest("items", following)["item_id"].to_pylist()
+
+
 def test_a_staged_copy_of_a_day_that_somebody_published_meanwhile_is_dropped(config: Settings) -> None:
     night = FIRST + timedelta(days=2)
     take(config, night)
