@@ -32,6 +32,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "market_start": START,
         "market_drift_day": DRIFT_DAY,
         "history_days": HISTORY,
+        "schedule": "0 0 1 1 *",  # nothing starts by the clock while a test looks
+        "watch_schedule": "0 0 1 1 *",
         "mlflow_port": free_port(),
         "airflow_port": free_port(),
         "serving_port": free_port(),
