@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.commands import emit, quiet_libraries, run_command
-from nightshift.contracts import CONTRACTS, ITEMS
+from nightshift.contracts import CONTRACTS, INDICATORS, ITEMS
 from nightshift.errors import LakeError, QuarantinedError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
 
 SHOWN_VALUES = 3  # offending values named in the one line; the report has up to 20
-INDEXED_RESULTS = 400  # newest results on the Data Docs' first page: about four months of three tables
+INDEXED_RESULTS = 400  # newest results on the Data Docs' first page: about three months of four tables
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Auditor:
             )
 
     def audit(self, day: date, tables: Mapping[str, pa.Table], known_items: pa.Array) -> Report:
-        """Check one day's tables; a table that is missing counts as empty.
+        """Check one day's tables; one that is missing counts as empty, which interactions may be if, and only if,
+        they are missing and the day has indicators.
 
         known_items: ids (string) of items described before this day; the day's own are added here.
         """
@@ -118,10 +119,10 @@ class Auditor:
         for name, contract in CONTRACTS.items():
             table = tables.get(name, contract.schema.empty_table())
             rows[name] = table.num_rows
-            if table.num_rows == 0 and contract.may_be_empty:
+            if table.num_rows == 0 and (contract.may_be_empty or _need_not_be(name, tables)):
                 continue  # nothing to check; half of a night's tables bring no new rows
             result = self._definitions[name].run(
-                batch_parameters={"dataframe": self._suites.batch_frame(contract, table, known_items)},
+                batch_parameters={"dataframe": self._suites.batch_frame(contract, table, day, known_items)},
                 expectation_parameters=self._suites.day_parameters(day),
                 run_id=run,
             )
@@ -138,6 +139,11 @@ class Auditor:
         return Path(self._context.root_directory) / "uncommitted" / "data_docs" / "local_site" / "index.html"
 
 
+def _need_not_be(table: str, tables: Mapping[str, pa.Table]) -> bool:
+    """Whether a day of indicators only has no such table."""
+    return table not in tables and INDICATORS.name in tables and tables[INDICATORS.name].num_rows > 0
+
+
 def failures_of(table: str, result: ExpectationSuiteValidationResult) -> list[dict[str, Any]]:
     return [describe(table, one) for one in result.results if not one.success]
 
@@ -149,7 +155,7 @@ def describe(table: str, result: ExpectationValidationResult) -> dict[str, Any]:
     expectation = config.type if config else "unknown"
     meaning = config.description if config else None
     count, rows = found.get("unexpected_count"), found.get("element_count")
-    values = list(dict.fromkeys(str(value) for value in found.get("partial_unexpected_list", [])))
+    values = list(dict.fromkeys(_shown(value) for value in found.get("partial_unexpected_list", [])))
     text = f"{table}.{column}" if column else table
     text += f": {expectation} failed"
     if count is not None:
@@ -170,6 +176,13 @@ def describe(table: str, result: ExpectationValidationResult) -> dict[str, Any]:
         "values": values,
         "text": text,
     }
+
+
+def _shown(value: Any) -> str:
+    """A value in words; that of several columns is a dictionary."""
+    if isinstance(value, dict):
+        return ", ".join(f"{column} {one}" for column, one in value.items())
+    return str(value)
 
 
 def _exception(result: ExpectationValidationResult) -> str:

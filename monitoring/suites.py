@@ -1,13 +1,15 @@
 """Great Expectations suites, built from the data contracts.
 
 What a contract says becomes expectations by itself; what only makes sense for behaviour (a day's events
-happened by the end of that day, a rating is 1 to 5 stars, items are known) is added for `interactions`.
+happened by the end of that day, a rating is 1 to 5 stars, items are known) is added for `interactions`, and what
+only makes sense for weeks (the calendar has them, they were over by the end of the day) for `indicators`.
 Types of list columns are not checked here: the lake casts every table to its contract's Arrow schema
 when it stages it, and Great Expectations has no name for them.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -18,12 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from great_expectations.expectations.row_conditions import Column as Where
 
-from nightshift.contracts import INTERACTIONS, Column, Contract
+from nightshift.contracts import INDICATORS, INTERACTIONS, Column, Contract
+from nightshift.contracts.indicators import WEEK, has_ended
 from nightshift.contracts.table import TIMESTAMP
+from nightshift.errors import ContractError
 
 FINITE = 1e15  # no price or rating comes near; keeps infinity, which is ≥ any minimum, out of the features
 KNOWN_SHARE = 0.99  # below this, recommendations would lack titles and prices too often
-UNKNOWN_ITEM = "unknown_item_id"  # added to each batch: the item id where nobody has described the item
+# Columns added to a batch: the wrong value where there is one, else null.
+UNKNOWN_ITEM = "unknown_item_id"  # an item that nobody has described
+NO_SUCH_WEEK, WEEK_NOT_OVER = "no_such_week", "week_not_over"  # "week of topic"
 
 _TYPES: dict[pa.DataType, str] = {pa.string(): "str", pa.float64(): "float64", TIMESTAMP: "Timestamp"}
 
@@ -31,7 +37,7 @@ _TYPES: dict[pa.DataType, str] = {pa.string(): "str", pa.float64(): "float64", T
 def suite(contract: Contract) -> gx.ExpectationSuite:
     """The suite of one table, named after it.
 
-    The suite of `interactions` takes the parameters of `day_parameters` and the column of `batch_frame`.
+    It takes the parameters of `day_parameters` and the columns of `batch_frame`.
     """
     expectations: list[Any] = [
         gxe.ExpectTableColumnsToMatchSet(
@@ -42,8 +48,17 @@ def suite(contract: Contract) -> gx.ExpectationSuite:
         expectations.append(gxe.ExpectTableRowCountToBeBetween(min_value=1))
     for column in contract.columns:
         expectations += _column(column)
+    if len(contract.key) > 1:
+        expectations.append(
+            gxe.ExpectCompoundColumnsToBeUnique(
+                column_list=list(contract.key),
+                description=f"One row for each {' and '.join(contract.key)}: no two that say different things.",
+            )
+        )
     if contract.name == INTERACTIONS.name:
         expectations += _behaviour()
+    if contract.name == INDICATORS.name:
+        expectations += _weeks()
     return gx.ExpectationSuite(name=contract.name, expectations=expectations)
 
 
@@ -60,6 +75,8 @@ def _column(column: Column) -> list[Any]:
         found.append(gxe.ExpectColumnValuesToBeInSet(column=name, value_set=list(column.allowed)))
     if column.max_length is not None:
         found.append(gxe.ExpectColumnValueLengthsToBeBetween(column=name, max_value=column.max_length))
+    if column.pattern is not None:
+        found.append(gxe.ExpectColumnValuesToMatchRegex(column=name, regex=column.pattern))
     if pa.types.is_floating(column.type):
         high = FINITE if column.maximum is None else column.maximum
         low = -FINITE if column.minimum is None else column.minimum
@@ -94,6 +111,15 @@ def _behaviour() -> list[Any]:
     ]
 
 
+def _weeks() -> list[Any]:
+    return [
+        gxe.ExpectColumnValuesToBeNull(column=NO_SUCH_WEEK, description="The year has such an ISO week."),
+        gxe.ExpectColumnValuesToBeNull(
+            column=WEEK_NOT_OVER, description="A week is told of when it is over: on its Sunday or later."
+        ),
+    ]
+
+
 def day_parameters(day: date) -> dict[str, datetime]:
     """What the suites compare with on `day`: its end (UTC).
 
@@ -102,8 +128,8 @@ def day_parameters(day: date) -> dict[str, datetime]:
     return {"day_end": datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)}
 
 
-def batch_frame(contract: Contract, table: pa.Table, known_items: pa.Array) -> pd.DataFrame:
-    """`table` as Great Expectations takes it (it refuses Arrow), with `unknown_item_id` for interactions.
+def batch_frame(contract: Contract, table: pa.Table, day: date, known_items: pa.Array) -> pd.DataFrame:
+    """`table` of `day` as Great Expectations takes it (it refuses Arrow), with the columns that say what is wrong.
 
     known_items: ids (string) that some day up to this one has described.
     """
@@ -111,4 +137,20 @@ def batch_frame(contract: Contract, table: pa.Table, known_items: pa.Array) -> p
         ids = table["item_id"]
         known = pc.is_in(ids, value_set=known_items)
         table = table.append_column(UNKNOWN_ITEM, pc.if_else(known, pa.scalar(None, pa.string()), ids))
-    return table.to_pandas()
+    frame = table.to_pandas()
+    if contract.name == INDICATORS.name and {"topic", "week"} <= set(frame):
+        wrong = {week: _wrong(week, day) for week in frame["week"].unique()}
+        named = frame["week"] + " of " + frame["topic"]
+        for column in (NO_SUCH_WEEK, WEEK_NOT_OVER):
+            frame[column] = named.where(frame["week"].map(wrong) == column, None)
+    return frame
+
+
+def _wrong(week: str | None, day: date) -> str | None:
+    """The column that a week told on `day` belongs in, or None. Its form has an expectation of its own."""
+    if week is None or not re.match(WEEK, week):
+        return None
+    try:
+        return None if has_ended(week, day) else WEEK_NOT_OVER
+    except ContractError:
+        return NO_SUCH_WEEK

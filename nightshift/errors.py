@@ -7,6 +7,7 @@
     ├── ContractError          data does not follow its contract (names table, row, column, value)
     │   └── QuarantinedError   a staged day failed its audit and was moved to quarantine
     ├── LakeError              the lake has no such day, or holds a different one already
+    │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
     ├── FeatureError           features are missing, stale, or not built for a day
     ├── EventLogError          the event log cannot be read or written; nothing was stored
     ├── RegistryError          MLflow is unreachable, or has no such version
@@ -49,6 +50,10 @@ class QuarantinedError(ContractError):
 
 class LakeError(NightshiftError):
     pass
+
+
+class NoDataError(LakeError):
+    exit_status = 99  # as above: skipped, not failed
 
 
 class FeatureError(NightshiftError):

@@ -11,11 +11,12 @@ import argparse
 from datetime import date, timedelta
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.commands import emit, read_step, run_command
-from nightshift.contracts import CONTRACTS
+from nightshift.contracts import CONTRACTS, INDICATORS, INTERACTIONS, indicators
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings, settings
@@ -87,7 +88,7 @@ def days_to_take(config: Settings, night: date) -> list[date]:
 
 
 def ingest(config: Settings, night: date) -> dict[str, Any]:
-    """Stage a night's days: the configured source's rows and the feedback events, counted by source.
+    """Stage a night's days: the configured source's rows, feedback events and feeds, counted by source.
 
     A published day is left alone, so ingesting twice changes nothing.
     """
@@ -97,7 +98,8 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     totals: dict[str, dict[str, int]] = {}
     rows = 0
     days = days_to_take(config, night)
-    sources = [open_source(name, config) for name in (config.source, "events")]
+    joining = ["events", "feeds"] if config.feeds else ["events"]
+    sources = [open_source(name, config) for name in (config.source, *joining)]
     known_before: dict[str, pa.Table] | None = None
     known = set(lake.latest("items", night)["item_id"].to_pylist())
     for day in days:
@@ -112,7 +114,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
         known.update(merged.tables["items"]["item_id"].to_pylist())
         known_before = {}
         lake.stage(merged)
-        rows += merged.tables["interactions"].num_rows
+        rows += _rows(merged, INTERACTIONS.name)
         for name, batch in batches.items():
             for reason, count in batch.counts.items():
                 totals.setdefault(name, {}).setdefault(reason, 0)
@@ -141,13 +143,14 @@ def _read_or_quarantine(
 
 
 def _known_before(lake: Lake, source: Source, first: date) -> dict[str, pa.Table]:
-    """Users and items that the source told of before `first` and the lake missed: newest row per id.
+    """What the source told before `first` and the lake missed: newest row per user, item, topic and week.
 
-    A source tells of a user or an item once, on its day. A lake that begins later must not miss the opening,
-    nor what was told on a day in quarantine: its items would be unknown to every day after.
+    A source tells of a user, an item or a topic's week once, on its day. A lake that begins later must not miss
+    the opening, nor what was told on a day in quarantine: its items would be unknown to every day after.
     """
     days = lake.quarantined() if lake.days() else _days_before(source, first)
     newest: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in DIMENSIONS}
+    weeks: list[pa.Table] = []
     for day in (day for day in days if day < first):
         try:
             tables = source.read(day).tables
@@ -155,11 +158,37 @@ def _known_before(lake: Lake, source: Source, first: date) -> dict[str, pa.Table
             continue  # unreadable is why it is in quarantine; a later day may tell of them again
         for name, rows in newest.items():
             told = tables[name].to_pylist() if name in tables else []
-            rows.update({row[DIMENSIONS[name]]: row for row in told})
+            fitting = (
+                row for row in told if CONTRACTS[name].fits(row)
+            )  # or they would fail the next day too
+            rows.update({row[DIMENSIONS[name]]: row for row in fitting})
+        if INDICATORS.name in tables:
+            weeks.append(_dated(indicators.sound(tables[INDICATORS.name], day), day))
     for name, rows in newest.items():
         for known in lake.latest(name, first)[DIMENSIONS[name]].to_pylist():
             rows.pop(known, None)
-    return {name: CONTRACTS[name].table(list(rows.values())) for name, rows in newest.items()}
+    missed = {name: CONTRACTS[name].table(list(rows.values())) for name, rows in newest.items()}
+    return {**missed, INDICATORS.name: _missed_figures(lake, weeks, first)}
+
+
+def _missed_figures(lake: Lake, weeks: list[pa.Table], first: date) -> pa.Table:
+    """The indicators that would be known before `first`, had `weeks` been taken in on their days, and are not.
+
+    weeks: rows of the contract with their `day`.
+    """
+    if not sum(table.num_rows for table in weeks):
+        return INDICATORS.table([])
+    days = lake.days()
+    taken = lake.read(INDICATORS.name, days[0] if days else first, first)
+    both = pa.concat_tables([taken, *weeks]).sort_by("day")  # a day is published or missed, never both
+    is_known = indicators.known(taken).set_index(list(INDICATORS.key))
+    should = indicators.known(both).set_index(list(INDICATORS.key))
+    missed = should.where(should.ne(is_known.reindex(should.index))).dropna(how="all")
+    return INDICATORS.cast(pa.Table.from_pandas(missed.reset_index(), preserve_index=False))
+
+
+def _dated(table: pa.Table, day: date) -> pa.Table:
+    return table.append_column("day", pa.array([day] * table.num_rows, pa.date32()))
 
 
 def _days_before(source: Source, first: date) -> list[date]:
@@ -177,8 +206,10 @@ def _without_repeats(batches: dict[str, DayBatch]) -> dict[str, DayBatch]:
     Else one client that sends an id of the day's data would send the whole day to quarantine.
     """
     seen = pa.array([], pa.string())
-    result = {}
+    result = dict(batches)
     for name, batch in batches.items():
+        if INTERACTIONS.name not in batch.tables:
+            continue
         events = batch.tables["interactions"]
         repeated = pc.is_in(events["event_id"], value_set=seen)
         repeats = pc.sum(repeated).as_py() or 0
@@ -207,18 +238,47 @@ def _of_known_items(
 
 
 def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.Table]) -> DayBatch:
-    """All sources' rows of a day, and for users and items not told anew, what was known before it."""
+    """All sources' rows of a day, and for what they do not tell anew, what was known before it.
+
+    There is no table of interactions if the day's source has none and no feedback came: it is a day of
+    indicators only.
+    """
     tables: dict[str, pa.Table] = {}
-    for name in sorted({name for batch in batches.values() for name in batch.tables}):
+    for name in CONTRACTS:
         parts = [batch.tables[name] for batch in batches.values() if name in batch.tables]
+        if name == INDICATORS.name:
+            tables[name] = _one_row_a_week([known_before[name], *parts] if name in known_before else parts)
+            continue
         if name in known_before:
             key = DIMENSIONS[name]
             told = pa.chunked_array([chunk for part in parts for chunk in part[key].chunks], pa.string())
             earlier = known_before[name]
             parts.append(earlier.filter(pc.invert(pc.is_in(earlier[key], value_set=told.combine_chunks()))))
         tables[name] = pa.concat_tables(parts)
+    of_day = next(iter(batches.values()))
+    if INTERACTIONS.name not in of_day.tables and not tables[INTERACTIONS.name].num_rows:
+        del tables[INTERACTIONS.name]
     counts = {f"{s}.{reason}": n for s, batch in batches.items() for reason, n in batch.counts.items()}
     return DayBatch(day=day, tables=tables, counts=counts)
+
+
+def _one_row_a_week(tables: list[pa.Table]) -> pa.Table:
+    """The indicators of several tellers with a topic and week in one row: the figures of the last teller count.
+
+    A teller's own second row for a topic and week stays a second row, for the audit to find.
+    """
+    told = [table for table in tables if table.num_rows]
+    if len(told) < 2:
+        return told[0] if told else INDICATORS.table([])
+    key = list(INDICATORS.key)
+    frames = [table.to_pandas() for table in told]
+    rows = pd.concat([frame.assign(row=frame.groupby(key, dropna=False).cumcount()) for frame in frames])
+    merged = rows.groupby([*key, "row"], as_index=False, dropna=False).last()
+    return INDICATORS.cast(pa.Table.from_pandas(merged.drop(columns="row"), preserve_index=False))
+
+
+def _rows(batch: DayBatch, table: str) -> int:
+    return batch.tables[table].num_rows if table in batch.tables else 0
 
 
 def publish(config: Settings, night: date) -> dict[str, Any]:
@@ -241,7 +301,7 @@ def publish(config: Settings, night: date) -> dict[str, Any]:
     return {
         "night": night,
         "published": published,
-        "rows": {name: table["rows"] for name, table in entry["tables"].items()},
+        "rows": {name: entry["tables"].get(name, {"rows": 0})["rows"] for name in CONTRACTS},
         "lake_days": len(lake.days()),
     }
 

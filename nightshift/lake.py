@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.contracts import CONTRACTS
+from nightshift.contracts import CONTRACTS, INDICATORS, indicators
 from nightshift.errors import LakeError
 from nightshift.sources import DayBatch
 
@@ -186,21 +186,30 @@ class Lake:
         return len({user for p in files for user in pq.ParquetFile(p).read(["user_id"])[0].to_pylist()})
 
     def latest(self, table: str, as_of: date) -> pa.Table:
-        """`users` or `items` as known at the end of `as_of`: the newest row per key (without `day`)."""
-        key = CONTRACTS[table].key[0]
+        """What is known at the end of `as_of` (without `day`): of `users` and `items`, the newest row per key.
+
+        Of `indicators`, the newest figure of each kind per topic and week, sorted by both.
+        """
         days = self.days()
         rows = self.read(table, days[0], as_of) if days else self.read(table, as_of, as_of)
+        if table == INDICATORS.name:
+            return INDICATORS.cast(pa.Table.from_pandas(indicators.known(rows), preserve_index=False))
+        (key,) = CONTRACTS[table].key
         newest = {value: row for row, value in enumerate(rows[key].to_pylist())}
         return rows.take(pa.array(sorted(newest.values()), pa.int64())).drop_columns(["day"])
 
-    def digest(self, start: date, end: date) -> str:
-        """sha256 over the published content of start..end: equal digests mean equal data."""
+    def digest(self, start: date, end: date, tables: Collection[str] | None = None) -> str:
+        """sha256 over the published content of start..end: equal digests mean equal data.
+
+        tables: the only ones that count; default: all.
+        """
         manifest = self._manifest()["days"]
         content = [
             (day, name, table["sha256"])
             for day in sorted(manifest)
             if start.isoformat() <= day <= end.isoformat()
             for name, table in sorted(manifest[day]["tables"].items())
+            if tables is None or name in tables
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

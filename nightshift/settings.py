@@ -38,10 +38,18 @@ class Settings(BaseSettings):
         300, ge=0, description="The exam takes in more days, up to a week, until this many users were active."
     )
 
+    feeds: Path | None = Field(
+        None,
+        description="YAML file, topic: [feed URLs]: RSS and Atom feeds that policy changes are counted from.",
+    )
+
     # The market simulator
     market_seed: int = Field(7, description="Seed of the simulated world.")
     market_users: int = Field(2_000, ge=20, le=1_000_000)
     market_items: int = Field(1_000, ge=20, le=1_000_000)
+    market_topics: int = Field(
+        120, ge=10, le=20_000, description="Topics whose weekly indicators the market tells."
+    )
     market_start: date = Field(date(2026, 9, 1), description="First day of the simulated world.")
     market_drift_day: date = Field(
         date(2026, 10, 12),
@@ -53,6 +61,7 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5500, ge=1, le=65535)
     airflow_port: int = Field(8080, ge=1, le=65535)
     serving_port: int = Field(3000, ge=1, le=65535)
+    forecaster_port: int = Field(3001, ge=1, le=65535)
     mlflow_url: str | None = Field(None, description="Tracking server; default http://host:mlflow_port.")
     airflow_user: str = "admin"
     airflow_password: SecretStr | None = Field(None, description="Made and kept under home when unset.")
@@ -72,12 +81,15 @@ class Settings(BaseSettings):
         1.0, gt=0, le=60, description="How often serving asks who is champion."
     )
     feature_max_age_days: int = Field(3, ge=1, description="Online features older than this are not used.")
+    topic_max_age_days: int = Field(
+        28, ge=1, description="A topic that nothing was told of for longer is not forecast."
+    )
     clock: Literal["data", "wall"] = Field(
         "data",
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path")
+    @field_validator("home", "source_path", "feeds")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None

@@ -7,11 +7,15 @@ days, so an event that arrives late counts on the day that first saw it.
 Every known user and item has a row each day. A session is what one user did under one `session_id` on one
 published day, from its first event to its last: 0 minutes if there is one. An item that is not in the catalogue
 has no category and no price.
+Topics are weekly: a row is written when a week is told, or told anew, and is known from that moment on; weeks that
+came with a topic's opening count as known when they ended.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from nightshift.contracts.indicators import INDICATOR_NAMES
 
 WINDOW_DAYS = 28  # four whole weeks: every weekday counts equally
 
@@ -60,13 +64,79 @@ ITEM_FEATURES = (
     Feature("price", "Current price."),
 )
 
-USER_VIEW, ITEM_VIEW = "user_features", "item_features"
-SERVICE = "recommender"  # the Feast feature service that training and serving ask
+TOPIC_WINDOW = 4  # weeks of indicators that a forecast is made from
+HORIZON = 4  # weeks ahead
+
+
+def window_column(indicator: str, weeks_ago: int) -> str:
+    """The feature that holds an indicator's value `weeks_ago` weeks before the described week."""
+    return f"{indicator}_w{weeks_ago}"
+
+
+TOPIC_FEATURES = (
+    Feature("week", "The ISO week that the row describes, the newest known then.", dtype="string"),
+    *(
+        Feature(window_column(name, ago), f"{name}, {ago} weeks before the week; null if not known then.")
+        for name in INDICATOR_NAMES
+        for ago in reversed(range(TOPIC_WINDOW))
+    ),
+    *(
+        Feature(
+            f"{name}_usual", f"Median of {name}'s four-week means over the two years before; null if < 26."
+        )
+        for name in INDICATOR_NAMES
+    ),
+    *(
+        Feature(
+            f"{name}_spread", f"Their spread (1.4826 x median absolute deviation) for {name}; null if < 26."
+        )
+        for name in INDICATOR_NAMES
+    ),
+    Feature("velocity", "Velocity score, 0..100 (nightshift.velocity); null under half the weight."),
+    Feature("coverage", "Share of the velocity's weight that was known, 0..1."),
+    Feature("velocity_change_4w", "Velocity minus that of 4 weeks before; null if unknown."),
+    Feature("velocity_change_13w", "Velocity minus that of 13 weeks before; null if unknown."),
+    Feature(
+        "velocity_change_year_ago",
+        "What it changed in the 4 weeks after this week a year ago; null if unknown.",
+    ),
+    Feature("season_sin", "Sine of the time of year of the week's Monday."),
+    Feature("season_cos", "Cosine of the time of year of the week's Monday."),
+    Feature("velocity_definition", "Version of the velocity's formula.", dtype="string"),
+)
+
+USER_VIEW, ITEM_VIEW, TOPIC_VIEW = "user_features", "item_features", "topic_features"
+
+
+@dataclass(frozen=True)
+class View:
+    """One table of features. What Feast, the builder, training, serving and the watch know of it.
+
+    daily: every key has a row at the end of each published day; else a row is written when something was told.
+    ttl_days: an older row says nothing about the present one.
+    watched: what the watch compares from day to day.
+    """
+
+    name: str
+    key: str
+    features: tuple[Feature, ...]
+    ttl_days: int
+    daily: bool
+    watched: tuple[str, ...] = ()
+
+
+VIEWS: dict[str, View] = {
+    view.name: view
+    for view in (
+        View(USER_VIEW, "user_id", USER_FEATURES, WINDOW_DAYS, daily=True,
+             watched=tuple(f.name for f in USER_FEATURES if f.watched)),
+        View(ITEM_VIEW, "item_id", ITEM_FEATURES, WINDOW_DAYS, daily=True),
+        View(TOPIC_VIEW, "topic", TOPIC_FEATURES, 60, daily=False,
+             watched=tuple(window_column(name, 0) for name in INDICATOR_NAMES)),
+    )
+}  # fmt: skip
+SERVICES = {"recommender": (USER_VIEW, ITEM_VIEW), "forecaster": (TOPIC_VIEW,)}  # seat → what it may use
 
 
 def numeric(features: tuple[Feature, ...]) -> list[str]:
     return [f.name for f in features if f.dtype == "float"]
-
-
-def watched(features: tuple[Feature, ...] = USER_FEATURES) -> list[str]:
-    return [f.name for f in features if f.watched]

@@ -5,6 +5,8 @@ The Parquet schema, the Great Expectations suite and the documentation are all r
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +34,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     max_length: int | None = None
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Contract:
         return next(c for c in self.columns if c.name == name)
 
     def fits(self, row: dict[str, Any]) -> bool:
-        """Whether one row keeps to what its columns allow: present, among the allowed, in range, not too long."""
+        """Whether one row keeps to what its columns allow: present, among the allowed, in range and form."""
         return all(_allows(column, row.get(column.name)) for column in self.columns)
 
     def table(self, rows: list[dict[str, Any]]) -> pa.Table:
@@ -108,9 +111,12 @@ class Contract:
 def _allows(column: Column, value: Any) -> bool:
     if value is None:
         return column.nullable
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     return (
         (column.allowed is None or value in column.allowed)
         and (column.max_length is None or len(value) <= column.max_length)
+        and (column.pattern is None or re.match(column.pattern, value) is not None)
         and (column.minimum is None or value >= column.minimum)
         and (column.maximum is None or value <= column.maximum)
     )

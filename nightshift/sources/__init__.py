@@ -19,6 +19,7 @@ SOURCES = {
     "online_retail": "nightshift.sources.online_retail:OnlineRetail",
     "files": "nightshift.sources.files:Files",
     "events": "nightshift.sources.events:Events",
+    "feeds": "nightshift.sources.rss:Feeds",
 }
 
 
@@ -26,7 +27,8 @@ SOURCES = {
 class DayBatch:
     """One day as a source gives it.
 
-    tables: contract name → rows that follow the contract (`users`, `items`: new or changed ones only).
+    tables: contract name → rows that follow the contract (`users`, `items`: new or changed ones only); without
+        `interactions` where the day has no such thing, which is not the same as none of them.
     counts: what was read, kept, and left out by reason; `read` = `kept` + all the others.
     """
 

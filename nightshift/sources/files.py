@@ -1,4 +1,6 @@
-"""Day folders that follow the data contracts: `YYYY-MM-DD/interactions.(csv|parquet)`, also users and items.
+"""Day folders that follow the data contracts: `YYYY-MM-DD/interactions.(csv|parquet)`, also users, items, indicators.
+
+A day has interactions, indicators or both.
 
 Times without a zone are UTC; empty text is null; `device` and `channel` may be left out or empty and are then
 `unknown`; in a CSV, tags are separated by `|`. A row that repeats another of its file exactly is left out and
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.contracts import CONTRACTS, Column, Contract
+from nightshift.contracts import CONTRACTS, INDICATORS, INTERACTIONS, Column, Contract
 from nightshift.errors import ContractError, SourceError
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
@@ -47,33 +49,42 @@ class Files:
         return next((day for day in self._days() if day > after), None)
 
     def read(self, day: date) -> DayBatch:
-        """The day's tables; `users` and `items` are empty where they have no file.
+        """The day's tables; those without a file are empty, `interactions` is left out then.
 
         Raises:
-            SourceError: there is no such day, or a file is empty, cut short or unreadable.
+            SourceError: there is no such day, it has neither interactions nor indicators, or a file is empty, cut
+                short or unreadable.
             ContractError: a column is missing, unknown or of another type, or a required value is empty.
         """
-        tables = {name: self._table(contract, day) for name, contract in CONTRACTS.items()}
-        rows = tables["interactions"]
-        frame = rows.to_pandas()
-        tables["interactions"] = rows.filter(pa.array(~frame.duplicated()))
-        kept = tables["interactions"].num_rows
-        counts = {"read": rows.num_rows, "kept": kept, "duplicate": rows.num_rows - kept}
+        found = {name: self._table(contract, day) for name, contract in CONTRACTS.items()}
+        tables = {name: table for name, table in found.items() if table is not None}
+        if INTERACTIONS.name not in tables and not tables[INDICATORS.name].num_rows:
+            raise SourceError(
+                f"source {self.name}: no interactions.csv or .parquet in {self._folder / day.isoformat()}, "
+                "nor indicators"
+            )
+        counts = {"read": 0, "kept": 0, "duplicate": 0}
+        for name in (INTERACTIONS.name, INDICATORS.name):
+            if name in tables:
+                rows = tables[name]
+                tables[name] = rows.filter(pa.array(~rows.to_pandas().duplicated()))
+                counts["read"] += rows.num_rows
+                counts["kept"] += tables[name].num_rows
+                counts["duplicate"] += rows.num_rows - tables[name].num_rows
         return DayBatch(day=day, tables=tables, counts=counts)
 
     def _days(self) -> list[date]:
         days = (as_day(path.name) for path in self._folder.iterdir() if path.is_dir())
         return sorted(day for day in days if day is not None)
 
-    def _table(self, contract: Contract, day: date) -> pa.Table:
+    def _table(self, contract: Contract, day: date) -> pa.Table | None:
+        """What the day's file holds; without one, an empty table, or None if the contract's may not be empty."""
         folder = self._folder / day.isoformat()
         found = [path for end in ("csv", "parquet") if (path := folder / f"{contract.name}.{end}").exists()]
         if len(found) > 1:
             raise SourceError(f"{folder}: both {found[0].name} and {found[1].name} are there; remove one")
-        if not found and contract.may_be_empty:
-            return contract.table([])
         if not found:
-            raise SourceError(f"source {self.name}: no {contract.name}.csv or .parquet in {folder}")
+            return contract.table([]) if contract.may_be_empty else None
         return _by_contract(contract, _read(contract, found[0]), f"{day}/{found[0].name}")
 
 

@@ -75,7 +75,7 @@ def changed(row: int, **values: Any) -> list[dict[str, Any]]:
 def test_a_valid_korean_day_passes_with_every_expectation_of_the_contracts(auditor: Auditor) -> None:
     report = audit(auditor, rows())
     assert report.failures == []
-    assert report.rows == {"interactions": 20, "users": 2, "items": 2}
+    assert report.rows == {"interactions": 20, "users": 2, "items": 2, "indicators": 0}
     assert report.expectations > 50
 
 
@@ -130,6 +130,65 @@ def test_an_absent_interactions_table_counts_as_an_empty_one(auditor: Auditor) -
     tables = {name: t for name, t in batch(rows()).tables.items() if name != "interactions"}
     report = auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
     assert failed(report) == [("interactions", None, "expect_table_row_count_to_be_between")]
+
+
+def weeks(*changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """The contract's two rows, and a further one of another topic for each of `changes`."""
+    sample = CONTRACTS["indicators"].sample
+    return [*sample, *({**sample[0], "topic": f"주제{n}", **change} for n, change in enumerate(changes))]
+
+
+def audit_weeks(auditor: Auditor, *changes: dict[str, Any]) -> Report:
+    tables = {"indicators": CONTRACTS["indicators"].table(weeks(*changes))}
+    return auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
+
+
+def test_a_day_of_indicators_only_passes(auditor: Auditor) -> None:
+    assert audit_weeks(auditor, {"week": "2021-W01"}).failures == []
+
+
+def test_a_day_with_indicators_and_an_empty_table_of_interactions_fails(auditor: Auditor) -> None:
+    tables = {**batch([]).tables, "indicators": CONTRACTS["indicators"].table(weeks())}
+    report = auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
+    assert failed(report) == [("interactions", None, "expect_table_row_count_to_be_between")]
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "expectation", "named"),
+    [
+        ({"week": "2026-W60"}, "week", "expect_column_values_to_match_regex", "'2026-W60'"),
+        ({"week": "2025-W53"}, "no_such_week", "expect_column_values_to_be_null", "'2025-W53 of 주제0'"),
+        ({"week": "2026-W36"}, "week_not_over", "expect_column_values_to_be_null", "'2026-W36 of 주제0'"),
+        ({"topic": None}, "topic", "expect_column_values_to_not_be_null", "1 of 3 rows"),
+        ({"topic": "긴" * 129}, "topic", "expect_column_value_lengths_to_be_between", "1 of 3 rows"),
+        (
+            {"search_volume_growth": 11.0},
+            "search_volume_growth",
+            "expect_column_values_to_be_between",
+            "'11.0'",
+        ),
+        ({"patent_filing_rate": -1.0}, "patent_filing_rate", "expect_column_values_to_be_between", "'-1.0'"),
+        (
+            {"policy_change_frequency": float("inf")},
+            "policy_change_frequency",
+            "expect_column_values_to_be_between",
+            "'inf'",
+        ),
+    ],
+)
+def test_one_bad_indicator_fails_exactly_its_own_expectation(
+    auditor: Auditor, change: dict[str, Any], column: str, expectation: str, named: str
+) -> None:
+    report = audit_weeks(auditor, change)
+    assert failed(report) == [("indicators", column, expectation)]
+    assert named in report.reason()
+
+
+def test_two_rows_for_one_topic_and_week_fail_and_both_are_named(auditor: Auditor) -> None:
+    report = audit_weeks(auditor, {"topic": "robotics", "search_volume_growth": 9.0})
+    assert failed(report) == [("indicators", None, "expect_compound_columns_to_be_unique")]
+    for words in ("2 of 3 rows", "'topic robotics, week 2026-W35'", "One row for each topic and week"):
+        assert words in report.reason()
 
 
 def test_late_feedback_never_fails_a_day_however_much_and_however_late(auditor: Auditor) -> None:

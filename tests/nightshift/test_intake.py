@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import csv
+import threading
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -265,3 +269,161 @@ def test_a_lake_that_begins_later_still_knows_the_items_of_the_opening(config: S
 def test_publishing_what_was_never_ingested_is_refused(config: Settings) -> None:
     with pytest.raises(LakeError, match="nothing staged"):
         intake.publish(config, FIRST)
+
+
+# --- indicators ----------------------------------------------------------------------------------------
+
+
+def tell(config: Settings, day: date, *lines: str) -> None:
+    """indicators.csv of a day. lines: `topic,week,search,patents`."""
+    assert config.source_path is not None
+    folder = config.source_path / day.isoformat()
+    folder.mkdir(exist_ok=True)
+    header = "topic,week,search_volume_growth,patent_filing_rate"
+    (folder / "indicators.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+
+def figures(config: Settings, day: date) -> list[tuple[str, str, float | None, float | None]]:
+    rows = Lake(config.lake_dir).read("indicators", day, day).to_pylist()
+    return [(r["topic"], r["week"], r["search_volume_growth"], r["patent_filing_rate"]) for r in rows]
+
+
+def test_a_day_of_indicators_only_has_no_interactions_and_is_published(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    only = FIRST + timedelta(days=3)
+    tell(config, only, "로봇,2026-W35,0.1,3")
+    assert intake.ingest(config, only)["rows"] == 0
+    assert "interactions" not in Lake(config.lake_dir).staged(only).tables
+    take(config, only)
+    assert figures(config, only) == [("로봇", "2026-W35", 0.1, 3.0)]
+    assert intake.publish(config, only)["rows"] == {
+        "interactions": 0,
+        "users": 0,
+        "items": 0,
+        "indicators": 1,
+    }
+
+
+def test_feedback_on_a_day_of_indicators_only_is_kept(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    only = FIRST + timedelta(days=3)
+    tell(config, only, "로봇,2026-W35,0.1,3")
+    event = {**INTERACTIONS.sample[0], "event_id": "kept", "at": datetime(2026, 9, 4, 9, tzinfo=UTC)}
+    EventLog(config.eventlog_uri).append([event])
+    assert intake.ingest(config, only)["rows"] == 1
+
+
+def test_a_lake_that_begins_later_knows_the_weeks_that_were_told_before(config: Settings) -> None:
+    opening, first = FIRST, FIRST + timedelta(days=4)
+    tell(config, opening, "a,2026-W34,0.1,3", "a,2026-W35,0.2,4", "b,2026-W35,0.3,5")
+    tell(config, FIRST + timedelta(days=1), "b,2026-W35,0.4,")
+    tell(config, first, "a,2026-W35,0.9,")
+    take(config, FIRST + timedelta(days=6))
+    assert Lake(config.lake_dir).days()[0] == first
+    assert figures(config, first) == [
+        ("a", "2026-W34", 0.1, 3.0),
+        ("a", "2026-W35", 0.9, 4.0),
+        ("b", "2026-W35", 0.4, 5.0),
+    ]
+
+
+def test_the_weeks_that_a_quarantined_day_told_are_told_once_by_the_next(config: Settings) -> None:
+    tell(config, FIRST, "a,2026-W34,0.1,3", "a,2026-W35,0.1,3")
+    take(config, FIRST + timedelta(days=2))
+    bad = FIRST + timedelta(days=4)
+    tell(
+        config,
+        bad,
+        "a,2026-W34,0.5,",
+        "b,2026-W35,0.2,4",
+        "c,2025-W53,1,1",
+        "d,2026-W36,1,1",
+        "a,2026-W35,0.1,",
+    )
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, FIRST + timedelta(days=5))
+    assert figures(config, FIRST + timedelta(days=5)) == [
+        ("a", "2026-W34", 0.5, None),
+        ("b", "2026-W35", 0.2, 4.0),
+    ], "what was new, by itself; not what could pass no audit"
+    take(config, FIRST + timedelta(days=6))
+    assert figures(config, FIRST + timedelta(days=6)) == []
+
+
+def test_what_a_quarantined_day_told_does_not_undo_what_was_told_since(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad, since, night = (FIRST + timedelta(days=n) for n in (4, 5, 6))
+    tell(config, bad, "a,2026-W34,0.5,8")
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    tell(config, since, "a,2026-W34,0.7,")
+    take(config, since)
+    assert figures(config, since) == [("a", "2026-W34", 0.7, 8.0)]
+    take(config, night)
+    assert figures(config, night) == []
+
+
+def test_a_row_of_a_quarantined_day_that_breaks_the_contract_does_not_spoil_the_next(
+    config: Settings,
+) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    import pyarrow.parquet as pq
+
+    rows = [{**ITEMS.sample[0], "item_id": "sound"}, {**ITEMS.sample[0], "item_id": "broken", "price": -1.0}]
+    pq.write_table(ITEMS.table(rows), config.source_path / bad.isoformat() / "items.parquet")  # type: ignore[operator]
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, following)
+    known = Lake(config.lake_dir).latest("items", following)["item_id"].to_pylist()
+    assert "sound" in known and "broken" not in known
+
+
+def test_a_days_contradiction_is_left_for_the_audit_whatever_was_known_before(config: Settings) -> None:
+    tell(config, FIRST, "a,2026-W35,0.1,3")
+    first = FIRST + timedelta(days=4)
+    tell(config, first, "a,2026-W35,0.2,", "a,2026-W35,0.3,", "a,2026-W35,0.3,")
+    take(config, FIRST + timedelta(days=6))
+    assert [row[2] for row in figures(config, first)] == [0.2, 0.3]
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Iterator[str]:
+    """The address of a feed on loopback, with an item in 2024-W01 and one in 2024-W05."""
+    items = "".join(
+        f"<item><guid>{day}</guid><pubDate>{day} 2024 09:00:00 GMT</pubDate></item>"
+        for day in ("01 Jan", "30 Jan")
+    )
+    (tmp_path / "feed.rss").write_text(f'<rss version="2.0"><channel>{items}</channel></rss>')
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/feed.rss"
+    server.shutdown()
+    server.server_close()
+
+
+def test_feeds_join_the_night_and_share_a_row_with_the_days_own_figures(
+    config: Settings, feed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "feeds.yaml").write_text(f"로봇: [{feed}]", encoding="utf-8")
+    config = config.model_copy(update={"feeds": tmp_path / "feeds.yaml"})
+    tell(config, FIRST, "로봇,2024-W05,0.1,3")
+    night = FIRST + timedelta(days=2)
+    assert intake.ingest(config, night)["counts"]["feeds"] == {"read": 1, "kept": 1}
+    assert Lake(config.lake_dir).staged(night).tables["indicators"].num_rows == 0, (
+        "told on the first day taken"
+    )
+    rows = Lake(config.lake_dir).staged(FIRST).tables["indicators"].to_pylist()
+    (row,) = [row for row in rows if row["week"] == "2024-W05"]
+    assert (row["search_volume_growth"], row["patent_filing_rate"]) == (0.1, 3.0)
+    assert row["policy_change_frequency"] == 1.0
+
+
+def test_a_feed_that_cannot_be_read_does_not_stop_the_night(config: Settings, tmp_path: Path) -> None:
+    (tmp_path / "feeds.yaml").write_text("로봇: ['http://127.0.0.1:9/nobody']", encoding="utf-8")
+    config = config.model_copy(update={"feeds": tmp_path / "feeds.yaml"})
+    night = FIRST + timedelta(days=2)
+    assert intake.ingest(config, night)["counts"]["feeds"] == {"read": 1, "kept": 0, "unreadable": 1}
+    assert night in Lake(config.lake_dir).staged_days()

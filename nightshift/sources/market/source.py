@@ -16,6 +16,7 @@ from nightshift.errors import SourceError
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from nightshift.sources.market import words
+from nightshift.sources.market.indicators import Indicators
 from nightshift.sources.market.visits import Events, drawn, events_of
 from nightshift.sources.market.world import CHOICE_STREAM, Items, World, prices
 
@@ -29,6 +30,7 @@ class Market:
 
     def __init__(self, settings: Settings) -> None:
         self.world = World(settings)
+        self.indicators = Indicators(settings)
 
     def first_day(self) -> date:
         return self.world.start
@@ -38,7 +40,7 @@ class Market:
         return max(self.world.start, after + timedelta(days=1))
 
     def read(self, day: date) -> DayBatch:
-        """Events of the day; users and items that are new on it (all on the first day).
+        """Events of the day; users and items that are new on it (all on the first day); indicators told on it.
 
         Raises:
             SourceError: the day is before the market's start.
@@ -50,8 +52,10 @@ class Market:
             "interactions": self._interactions(day, events),
             "users": self._users(day),
             "items": self._items(day),
+            "indicators": self.indicators.told(day),
         }
-        return DayBatch(day=day, tables=tables, counts={"read": len(events), "kept": len(events)})
+        rows = len(events) + tables["indicators"].num_rows
+        return DayBatch(day=day, tables=tables, counts={"read": rows, "kept": rows})
 
     def truth(self, user_ids: Sequence[str], item_ids: Sequence[str], day: date) -> np.ndarray:
         """True affinity, float64 [len(user_ids), len(item_ids)], in logits; comparable within a row.

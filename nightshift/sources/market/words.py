@@ -226,3 +226,40 @@ CATEGORIES = tuple(shelf.category for shelf in SHELVES)
 COUNTRIES = {"KR": 0.72, "JP": 0.10, "US": 0.08, "TW": 0.06, "VN": 0.04}
 AGE_GROUPS = {"10s": 0.10, "20s": 0.28, "30s": 0.27, "40s": 0.19, "50s": 0.11, "60+": 0.05}
 TIERS = ("bronze", "silver", "gold", "vip")
+
+# A topic is an aspect of a field, and from the thousandth on, of a field in a country.
+FIELDS = _pairs(
+    "배터리/battery, 로봇/robot, 위성/satellite, 반도체/semiconductor, 수소/hydrogen, 태양광/solar, 풍력/wind power,"
+    "유전체/genomics, 백신/vaccine, 인공지능/AI, 양자컴퓨팅/quantum computing, 자율주행/self-driving, 드론/drone,"
+    "블록체인/blockchain, 핀테크/fintech, 원격의료/telehealth, 스마트팜/smart farming, 배양육/cultured meat,"
+    "디지털트윈/digital twin, 증강현실/augmented reality, 사이버보안/cybersecurity, 클라우드/cloud,"
+    "엣지컴퓨팅/edge computing, 소형원전/small reactor, 탄소포집/carbon capture, 해상물류/shipping,"
+    "스마트시티/smart city, 3D프린팅/3D printing, 나노소재/nanomaterial, 바이오플라스틱/bioplastic,"
+    "웨어러블/wearable, 음성인식/speech recognition, 데이터센터/data centre, 초전도/superconductor,"
+    "전기차/electric car, 도심항공/urban air, 에듀테크/edtech, 게임엔진/game engine, 콘텐츠/content, 수처리/water"
+)
+ASPECTS = _pairs(
+    "재활용/recycling, 안전/safety, 표준/standards, 공급망/supply chain, 교육/training, 규제/regulation,"
+    "자동화/automation, 수출/exports, 소재/materials, 설계/design, 검사/inspection, 시뮬레이션/simulation,"
+    "유지보수/maintenance, 보험/insurance, 윤리/ethics, 인증/certification, 효율/efficiency, 플랫폼/platforms,"
+    "센서/sensors, 구독/subscriptions, 오픈소스/open source, 스타트업/start-ups, 투자/investment, 임대/leasing,"
+    "분석/analytics"
+)
+COUNTRIES_OF_TOPICS = _pairs(
+    "한국/Korea, 일본/Japan, 대만/Taiwan, 베트남/Vietnam, 인도/India, 중국/China, 미국/USA, 캐나다/Canada,"
+    "멕시코/Mexico, 브라질/Brazil, 영국/UK, 독일/Germany, 프랑스/France, 스페인/Spain, 이탈리아/Italy,"
+    "폴란드/Poland, 튀르키예/Türkiye, 이집트/Egypt, 호주/Australia"
+)
+MOST_TOPICS = len(FIELDS) * len(ASPECTS) * (1 + len(COUNTRIES_OF_TOPICS))  # 20,000
+
+
+def topic_name(number: int) -> str:
+    """The name of a topic, 0 ≤ number < MOST_TOPICS, such as `배터리 재활용 · battery recycling`; no two alike."""
+    turn, field = divmod(number, len(FIELDS))
+    aspect = (field + turn) % len(ASPECTS)  # so that neighbours differ in both
+    country = turn // len(ASPECTS)
+    parts = [FIELDS[field], ASPECTS[aspect]]
+    if country:
+        parts.insert(0, COUNTRIES_OF_TOPICS[country - 1])
+    korean, english = (" ".join(part[language] for part in parts) for language in (0, 1))
+    return f"{korean} · {english}"

@@ -36,11 +36,8 @@ def test_a_night_reads_its_events_as_the_contract_wants_them_and_counts_them(con
     append(config, ("e1", NOON), ("late", NOON - timedelta(days=9)), ("tomorrow", NOON + timedelta(days=1)))
     batch = open_source("events", config).read(DAY)
     assert batch.counts == {"read": 2, "kept": 2}
-    assert {name: table.num_rows for name, table in batch.tables.items()} == {
-        "interactions": 2,
-        "users": 0,
-        "items": 0,
-    }
+    rows = {name: table.num_rows for name, table in batch.tables.items()}
+    assert rows == {name: 2 if name == "interactions" else 0 for name in CONTRACTS}
     for name, table in batch.tables.items():
         assert table.schema == CONTRACTS[name].schema
     assert batch.tables["interactions"]["event_id"].to_pylist() == ["late", "e1"]

@@ -52,7 +52,7 @@ def test_the_contracts_own_samples_come_back_from_parquet_as_they_are(tmp_path: 
         source = write_parquet(tmp_path, CONTRACTS[name], as_others_write(table))
     batch = source.read(DAY)
     assert batch.tables == samples
-    assert batch.counts == {"read": 3, "kept": 3, "duplicate": 0}
+    assert batch.counts == {"read": 5, "kept": 5, "duplicate": 0}, "events and weeks"
 
 
 def test_csv_and_parquet_of_the_same_rows_are_the_same(tmp_path: Path) -> None:
@@ -128,6 +128,41 @@ def test_what_a_value_may_be_is_left_to_the_audit_and_can_be_staged(tmp_path: Pa
     batch = source.read(DAY)
     assert batch.counts["kept"] == 2
     Lake(tmp_path / "lake").stage(batch)
+
+
+WEEKS = "topic,week,search_volume_growth,policy_change_frequency"
+
+
+def test_a_day_may_have_indicators_only_and_what_repeats_exactly_is_counted(tmp_path: Path) -> None:
+    lines = ("로봇,2026-W34,0.1,", "로봇,2026-W34,0.1,", "로봇,2026-W34,0.2,", "bots,2026-W34,,2")
+    batch = write(tmp_path, *lines, header=WEEKS, table="indicators").read(DAY)
+    assert "interactions" not in batch.tables and batch.tables["items"].num_rows == 0
+    assert batch.counts == {"read": 4, "kept": 3, "duplicate": 1}
+    rows = batch.tables["indicators"].to_pylist()
+    assert [row["search_volume_growth"] for row in rows] == [0.1, 0.2, None], "a contradiction is the audit's"
+    assert rows[2]["policy_change_frequency"] == 2.0 and rows[2]["funding_volume_growth"] is None
+
+
+def test_a_day_with_neither_interactions_nor_indicators_is_refused(tmp_path: Path) -> None:
+    empty = write_parquet(tmp_path, CONTRACTS["indicators"], CONTRACTS["indicators"].table([]))
+    with pytest.raises(SourceError, match=r"no interactions.csv or .parquet in .*2026-09-01, nor indicators"):
+        empty.read(DAY)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("로봇,,0.1,2", "2026-09-01/indicators.csv line 2: week is empty"),
+        (",2026-W34,0.1,2", "line 2: topic is empty"),
+        ("로봇,2026-W34,fast,2", "line 2: search_volume_growth 'fast' is not a number"),
+        ("로봇,2026-W34,inf,2", "line 2: search_volume_growth 'inf' is not a number"),
+    ],
+)
+def test_a_wrong_indicator_is_named_by_file_line_column_and_value(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    with pytest.raises(ContractError, match=words):
+        write(tmp_path, line, header=WEEKS, table="indicators").read(DAY)
 
 
 # --- what is wrong -------------------------------------------------------------------------------------

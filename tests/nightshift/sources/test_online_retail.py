@@ -264,9 +264,10 @@ def test_a_real_day_follows_the_contracts_and_its_counts_add_up(tmp_path: Path, 
     batch = source.read(day)
     assert batch.counts["read"] == batch.counts["kept"] + sum(batch.counts[reason] for reason in REASONS)
     assert batch.counts["kept"] == batch.tables["interactions"].num_rows > 1_000
-    for name, contract in CONTRACTS.items():
-        assert batch.tables[name].schema.equals(contract.schema)
-        keys = batch.tables[name][contract.key[0]].to_pandas()
+    assert set(batch.tables) == {"interactions", "users", "items"}, "it knows of no topics"
+    for name, table in batch.tables.items():
+        assert table.schema.equals(CONTRACTS[name].schema)
+        keys = table[CONTRACTS[name].key[0]].to_pandas()
         assert keys.is_unique and keys.notna().all()
     items = batch.tables["items"].to_pandas()
     assert (items.category == "other").mean() < 0.12
