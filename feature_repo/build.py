@@ -1,13 +1,14 @@
 """`python -m feature_repo.build --night D`: features of every published day up to D that has none, then Feast.
 
-    home/features/<view>/day=2026-09-28.parquet   one partition per published day, written once, whole or not at all
+    home/features/<view>/day=2026-09-28.parquet   one partition per published day, written once, whole or not at all;
+                                                  of topics it has rows on days that tell of some week
     home/feast/registry.db, online.db             what Feast keeps; written.json says what they hold
 
 Partitions are built in day order, each from what was published up to its day, so a night that is replayed gives
 the same bytes. A day that is published late (it sat in quarantine) gets its own partition; the ones after it stay
 as they were, because models were trained and served on them.
-The online store always gets the newest partition there is, whatever night is asked for: so an older value can
-never overwrite a newer one, which SQLite and PostgreSQL would let it.
+The online store always gets the newest rows there are, whatever night is asked for: so an older value can never
+overwrite a newer one, which SQLite and PostgreSQL would let it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -32,22 +33,15 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from feature_repo.pipelines import item, user
-from feature_repo.pipelines.common import schema
+from feature_repo.pipelines import item, topic, user
+from feature_repo.pipelines.common import EVENT_TIMESTAMP, schema
+from nightshift import velocity
 from nightshift.commands import emit, run_command
-from nightshift.contracts.features import (
-    ITEM_FEATURES,
-    ITEM_VIEW,
-    USER_FEATURES,
-    USER_VIEW,
-    WINDOW_DAYS,
-)
+from nightshift.contracts.features import ITEM_VIEW, SERVICES, TOPIC_VIEW, USER_VIEW, VIEWS, WINDOW_DAYS
 from nightshift.errors import FeatureError, LakeError
-from nightshift.featurestore import connect, files_of, store_config
+from nightshift.featurestore import connect, files_of, newest_rows, partitions, recent, store_config
 from nightshift.lake import Lake, write_json
 from nightshift.settings import Settings, settings
-
-VIEWS = {USER_VIEW: (user.KEY, USER_FEATURES), ITEM_VIEW: (item.KEY, ITEM_FEATURES)}
 
 
 def build(settings: Settings, night: date) -> dict[str, Any]:
@@ -66,8 +60,9 @@ def build(settings: Settings, night: date) -> dict[str, Any]:
         "days_built": len(built),
         "users": _rows(_path(settings, USER_VIEW, night)),
         "items": _rows(_path(settings, ITEM_VIEW, night)),
+        "topics": _rows(_path(settings, TOPIC_VIEW, night)),
         "materialized": materialized,
-        "features": [f"{view}:{f.name}" for view, (_, features) in VIEWS.items() for f in features],
+        "features": [f"{name}:{f.name}" for name, view in VIEWS.items() for f in view.features],
         "seconds": round(time.monotonic() - began, 2),
     }
 
@@ -81,16 +76,32 @@ def build_partitions(settings: Settings, night: date) -> list[date]:
     days = [day for day in lake.days() if day <= night]
     if not days or days[-1] != night:
         raise LakeError(f"night {night} is not published; run `nightshift ingest --night {night}` first")
-    missing = [day for day in days if not all(_path(settings, view, day).exists() for view in VIEWS)]
+    missing = {day: [view for view in VIEWS if not _path(settings, view, day).exists()] for day in days}
+    missing = {day: views for day, views in missing.items() if views}
     connection = ibis.duckdb.connect()
-    for day in _progress(missing):
-        _build_day(settings, lake, connection, day)
+    for day in _progress(list(missing)):
+        for view, table in compute(lake, day, connection, missing[day]).items():
+            _write(
+                table if VIEWS[view].daily else _untaken(settings, view, day, table),
+                _path(settings, view, day),
+            )
     connection.disconnect()
-    return missing
+    return list(missing)
 
 
-def compute(lake: Lake, day: date, connection: ibis.BaseBackend) -> dict[str, pa.Table]:
+def compute(
+    lake: Lake, day: date, connection: ibis.BaseBackend, views: Collection[str] = tuple(VIEWS)
+) -> dict[str, pa.Table]:
     """View name → its partition for `day`, from what was published up to `day` alone."""
+    found = _daily(lake, day, connection, [view for view in views if VIEWS[view].daily])
+    if TOPIC_VIEW in views:
+        found[TOPIC_VIEW] = _topics(lake, day)
+    return found
+
+
+def _daily(lake: Lake, day: date, connection: ibis.BaseBackend, views: list[str]) -> dict[str, pa.Table]:
+    if not views:
+        return {}
     interactions = ibis.memtable(
         lake.read("interactions", day - timedelta(days=WINDOW_DAYS - 1), day).drop_columns(
             ["event_id", "channel"]
@@ -103,22 +114,39 @@ def compute(lake: Lake, day: date, connection: ibis.BaseBackend) -> dict[str, pa
         ITEM_VIEW: item.item_features(interactions, items, day),
     }
     return {
-        view: connection.to_pyarrow(expression).cast(schema(*VIEWS[view]))
-        for view, expression in expressions.items()
+        view: connection.to_pyarrow(expressions[view]).cast(schema(VIEWS[view].key, VIEWS[view].features))
+        for view in views
     }
 
 
-def _build_day(settings: Settings, lake: Lake, connection: ibis.BaseBackend, day: date) -> None:
-    for view, table in compute(lake, day, connection).items():
-        path = _path(settings, view, day)
-        if path.exists():  # the run before was stopped between the two views
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = path.with_name(f".{path.name}.building")  # no reader takes a name like this
-        with building.open("wb") as handle:
-            pq.write_table(table, handle)
-            os.fsync(handle.fileno())  # else a power cut could leave an empty file under the final name
-        building.replace(path)
+def _topics(lake: Lake, day: date) -> pa.Table:
+    if not any(map(_rows, lake.paths("indicators", day, day))):
+        return topic.SCHEMA.empty_table()  # most days tell of no week: don't read the years before
+    return topic.topic_features(lake.read("indicators", date.min, day), day)
+
+
+def _untaken(settings: Settings, view: str, day: date, table: pa.Table) -> pa.Table:
+    """Without rows whose key has one for that very moment in a later day's partition.
+
+    Only a day that is published late meets any: the history of a topic that opened in the meantime. What was
+    written stands; two rows for one moment would leave it to chance which of them a join finds.
+    """
+    later = [path for path in partitions(settings, view) if path.name > f"day={day}.parquet"]
+    if not later or not table.num_rows:
+        return table
+    moment = [VIEWS[view].key, EVENT_TIMESTAMP]
+    taken = pa.concat_tables([pq.ParquetFile(path).read(moment) for path in later])
+    left = table.join(taken.group_by(moment).aggregate([]), moment, join_type="left anti")
+    return left.select(table.column_names).sort_by([(name, "ascending") for name in moment])
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.building")  # no reader takes a name like this
+    with building.open("wb") as handle:
+        pq.write_table(table, handle)
+        os.fsync(handle.fileno())  # else a power cut could leave an empty file under the final name
+    building.replace(path)
 
 
 def _path(settings: Settings, view: str, day: date) -> Path:
@@ -133,13 +161,19 @@ def _rows(path: Path) -> int:
 
 
 def refresh_online(settings: Settings) -> int:
-    """Apply the definitions and write the newest partition online, unless it is there; rows written."""
-    newest = {view: max((settings.features_dir / view).glob("day=*.parquet")) for view in VIEWS}
-    for view, path in newest.items():
-        _check_columns(view, path)
+    """Apply the definitions and write the newest row of each key online, unless it is there; rows written.
+
+    What is there is what came from the partitions that written.json names.
+    """
+    newest = {name: recent(partitions(settings, name), view) for name, view in VIEWS.items()}
+    for view, paths in newest.items():
+        _check_columns(view, paths[-1])
     config = store_config(settings)
     marker = settings.home / "feast" / "written.json"
-    wanted = {"definitions": _digest(config), "partitions": {v: p.name for v, p in newest.items()}}
+    wanted = {
+        "definitions": _digest(config),
+        "partitions": {view: [path.name for path in paths] for view, paths in newest.items()},
+    }
     known = json.loads(marker.read_text()) if marker.exists() else {}
     stands = all(file.exists() for file in files_of(config))
     if stands and known == wanted:
@@ -148,19 +182,23 @@ def refresh_online(settings: Settings) -> int:
     if not stands or known.get("definitions") != wanted["definitions"]:
         from feature_repo.services import definitions
 
+        known = {}  # a change of what is stored: all is written again
+        _check_velocity(partitions(settings, TOPIC_VIEW))
         store.apply(definitions(settings.features_dir))
         _let_readers_read(config)
     rows = 0
-    for view, path in newest.items():
-        table = pq.ParquetFile(path).read()
-        store.write_to_online_store(view, df=table.to_pandas())
+    for view, paths in newest.items():
+        there = known.get("partitions", {}).get(view, [])
+        table = newest_rows(paths, VIEWS[view], only=[path for path in paths if path.name not in there])
+        if table.num_rows:
+            store.write_to_online_store(view, df=table.to_pandas())
         rows += table.num_rows
     write_json(marker, wanted)
     return rows
 
 
 def _check_columns(view: str, path: Path) -> None:
-    expected, found = schema(*VIEWS[view]).names, pq.read_schema(path).names
+    expected, found = schema(VIEWS[view].key, VIEWS[view].features).names, pq.read_schema(path).names
     if found != expected:
         odd = sorted(set(found) ^ set(expected)) or ["their order"]
         raise FeatureError(
@@ -169,9 +207,21 @@ def _check_columns(view: str, path: Path) -> None:
         )
 
 
+def _check_velocity(paths: list[Path]) -> None:
+    """The change from a velocity by one formula to one by another would be nobody's change."""
+    for path in paths:
+        by = set(pq.ParquetFile(path).read(["velocity_definition"])[0].unique().to_pylist())
+        if by - {velocity.DEFINITION}:
+            raise FeatureError(
+                f"{path}: holds velocities by {', '.join(sorted(by))}, and now it is {velocity.DEFINITION}; "
+                f"move {path.parent} away and build again"
+            )
+
+
 def _digest(config: dict[str, Any]) -> str:
     """Changes when Feast has to be told again: its settings, the features, or where the partitions lie."""
-    return hashlib.sha256(repr((config, VIEWS, WINDOW_DAYS)).encode()).hexdigest()
+    told = (config, VIEWS, SERVICES, velocity.DEFINITION)
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def _let_readers_read(config: dict[str, Any]) -> None:

@@ -5,4 +5,5 @@ from __future__ import annotations
 from feature_repo.services import definitions
 from nightshift.settings import settings
 
-user, item, user_features, item_features, recommender = definitions(settings().features_dir)
+everything = definitions(settings().features_dir)
+user, item, topic, user_features, item_features, topic_features, recommender, forecaster = everything

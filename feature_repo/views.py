@@ -5,44 +5,34 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from feast import Entity, FeatureView, Field
+from feast import FeatureView, Field
 from feast.types import Float64, PrimitiveFeastType, String
 
-from feature_repo.entities import ITEM, USER
+from feature_repo.entities import ENTITIES
 from feature_repo.sources import partitions
-from nightshift.contracts.features import (
-    ITEM_FEATURES,
-    ITEM_VIEW,
-    USER_FEATURES,
-    USER_VIEW,
-    WINDOW_DAYS,
-    Feature,
-)
-
-# A row older than its own window says nothing about the present one. It also bounds the join: at most this many
-# partitions are looked at per row. Feast applies it to training joins only: for online values, readers judge the
-# age themselves (`nightshift.featurestore.online` returns the event times).
-TTL = timedelta(days=WINDOW_DAYS)
+from nightshift.contracts.features import VIEWS, View
 
 TYPES: dict[str, PrimitiveFeastType] = {"float": Float64, "string": String}
 
 
-def feature_views(features_dir: Path) -> tuple[FeatureView, FeatureView]:
-    """The user and the item view over the partitions under `features_dir`."""
-    return (
-        _view(USER_VIEW, USER, USER_FEATURES, features_dir),
-        _view(ITEM_VIEW, ITEM, ITEM_FEATURES, features_dir),
-    )
+def feature_views(features_dir: Path) -> dict[str, FeatureView]:
+    """By name, every view of the contract over the partitions under `features_dir`."""
+    return {name: _view(view, features_dir) for name, view in VIEWS.items()}
 
 
-def _view(name: str, entity: Entity, features: tuple[Feature, ...], features_dir: Path) -> FeatureView:
-    fields = [Field(name=f.name, dtype=TYPES[f.dtype], description=f.meaning) for f in features]
+def _view(view: View, features_dir: Path) -> FeatureView:
+    entity = ENTITIES[view.key]
+    fields = [Field(name=f.name, dtype=TYPES[f.dtype], description=f.meaning) for f in view.features]
+    when = "at the end of a published day" if view.daily else "whenever something was told"
     return FeatureView(
-        name=name,
+        name=view.name,
         entities=[entity],
-        schema=[Field(name=entity.join_key, dtype=String), *fields],
-        source=partitions(features_dir, name),
-        ttl=TTL,
+        schema=[Field(name=view.key, dtype=String), *fields],
+        source=partitions(features_dir, view.name),
+        # Bounds the join too: at most this many partitions are looked at per row. Feast applies it to training
+        # joins only: for online values, readers judge the age themselves (`nightshift.featurestore.online` returns
+        # the event times).
+        ttl=timedelta(days=view.ttl_days),
         online=True,
-        description=f"{entity.name} features at the end of a published day, over {WINDOW_DAYS} days.",
+        description=f"{entity.name} features {when}, good for {view.ttl_days} days.",
     )

@@ -1,25 +1,28 @@
-"""The door to Feast for training, serving and monitoring: open the store, ask for past or present values.
+"""The door to the features for training, serving and monitoring: Feast's past and present values, partitions.
 
 Importing Feast takes 5–12 s, so it happens in `open_store`, once per process; a server opens the store at start.
 A store may be shared between threads for `online` (SQLite's connection is opened for that, and the registry's
-cache has a lock); `historical` uses DuckDB's one default connection and is for one thread at a time.
+cache has a lock); `historical` and `rows` use DuckDB's one default connection and are for one thread at a time.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from nightshift.commands import quiet_libraries
+from nightshift.contracts.features import VIEWS, View
 from nightshift.errors import FeatureError
 from nightshift.settings import PROJECT, Settings
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 REPO = PROJECT / "feature_repo"
 TIMESTAMP = "event_timestamp"
-KEYS = ("user_id", "item_id")
+KEYS = tuple(view.key for view in VIEWS.values())
 
 
 def store_config(settings: Settings) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[s
     it, that very moment included, and no later row is ever seen.
 
     Args:
-        entities: one of `user_id`, `item_id`; `event_timestamp` (tz-aware UTC); any other columns are kept.
+        entities: one of `user_id`, `item_id`, `topic`; `event_timestamp` (tz-aware UTC); any other columns are kept.
         features: references such as "user_features:interactions_28d".
 
     Returns:
@@ -129,6 +132,112 @@ def online(
     times = zip(*(answer[f"{name}__ts"] for name in names), strict=True)
     values = {name: pd.Series(answer[name], dtype=object) for name in names}
     return pd.DataFrame({key: list(ids), **values}), [_time(row) for row in times]
+
+
+def rows(store: FeatureStore, view: str, start: datetime, end: datetime) -> pd.DataFrame:
+    """Every row of a view whose event timestamp is in start..end, both included, by key and then by time.
+
+    What was known when, in full: of a topic's week that was told anew there is a row for each time.
+
+    Returns:
+        Columns: the view's key, `event_timestamp` (UTC), its features in the contract's order.
+
+    Raises:
+        FeatureError: no such view, or times without a time zone.
+    """
+    if start.tzinfo is None or end.tzinfo is None:
+        raise FeatureError(
+            f"{view}: start and end must be times with a time zone (UTC), found {start}..{end}"
+        )
+    if view not in VIEWS:
+        raise FeatureError(f"{view}: no such view; there are {', '.join(VIEWS)}")
+    key, names = VIEWS[view].key, [f.name for f in VIEWS[view].features]
+    with _speaking_plainly(), _own_duckdb():
+        source = store.get_feature_view(view).batch_source
+        assert source is not None, "every view has its partitions"
+        job = store._get_provider().offline_store.pull_all_from_table_or_query(
+            config=store.config,
+            data_source=source,
+            join_key_columns=[key],
+            feature_name_columns=names,
+            timestamp_field=TIMESTAMP,
+            start_date=start.astimezone(UTC),
+            end_date=end.astimezone(UTC),
+        )
+        found = job.to_arrow()
+    ordered = found.sort_by([(key, "ascending"), (TIMESTAMP, "ascending")])
+    return ordered.select([key, TIMESTAMP, *names]).to_pandas()
+
+
+# --- partitions ----------------------------------------------------------------------------------------
+
+
+def partitions(settings: Settings, view: str, until: date | None = None) -> list[Path]:
+    """The view's partition files of published days (up to `until`), in day order."""
+    paths = sorted((settings.features_dir / view).glob("day=*.parquet"))
+    return [path for path in paths if until is None or day_of(path) <= until]
+
+
+def day_of(partition: Path) -> date:
+    """The published day of a partition file."""
+    return date.fromisoformat(partition.stem.removeprefix("day="))
+
+
+def newest(settings: Settings, view: str, until: date | None = None) -> tuple[date, pd.DataFrame]:
+    """The newest row of each key as known at the end of a day, by key, and that day.
+
+    The day is the newest one (up to `until`) whose partition has rows. A daily view's rows are that partition's;
+    else each key's newest row, unless it is older by then than a row is good for.
+
+    Raises:
+        FeatureError: no partition has rows, or one cannot be read.
+    """
+    paths = partitions(settings, view, until)
+    while paths and not _reading(paths[-1], lambda file: file.metadata.num_rows):
+        paths.pop()
+    if not paths:
+        limit = f" up to {until}" if until else ""
+        raise FeatureError(
+            f"{settings.features_dir / view}: no features{limit}; run `nightshift features` for a night that has data"
+        )
+    return day_of(paths[-1]), newest_rows(recent(paths, VIEWS[view]), VIEWS[view]).to_pandas()
+
+
+def recent(paths: Sequence[Path], view: View) -> list[Path]:
+    """Those of the view's partitions (in day order) that can hold a row which is good at the end of the last."""
+    if view.daily:
+        return list(paths[-1:])
+    return [path for path in paths if day_of(paths[-1]) - day_of(path) <= timedelta(days=view.ttl_days)]
+
+
+def newest_rows(paths: Sequence[Path], view: View, only: Sequence[Path] | None = None) -> pa.Table:
+    """The newest row of each key in some partitions (`recent`, in day order) that is good at the end of the last.
+
+    In order of key. only: no more than those of these rows that lie in these partitions.
+
+    Raises:
+        FeatureError: a partition cannot be read.
+    """
+    oldest = datetime.combine(day_of(paths[-1]), time(), UTC) + timedelta(days=1 - view.ttl_days)
+    moments = [view.key, TIMESTAMP]
+    heads = [_reading(path, lambda file: file.read(moments)).to_pandas() for path in paths]
+    found = pd.concat([head.assign(path=n, row=range(len(head))) for n, head in enumerate(heads)])
+    found = found[found[TIMESTAMP] >= oldest].sort_values(moments, kind="stable").groupby(view.key).tail(1)
+    tables = [_reading(paths[-1], lambda file: file.schema_arrow).empty_table()]
+    for n, places in found.groupby("path")["row"]:
+        if only is None or paths[n] in only:
+            tables.append(_reading(paths[n], lambda file: file.read()).take(pa.array(places)))
+    return pa.concat_tables(tables).sort_by(view.key)
+
+
+def _reading(path: Path, read: Callable[[pq.ParquetFile], Any]) -> Any:
+    try:
+        with pq.ParquetFile(path) as file:
+            return read(file)
+    except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
+        raise FeatureError(
+            f"{path} cannot be read ({error}); delete it and build the features again"
+        ) from error
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.build import VIEWS, build, build_partitions
+from feature_repo.build import build, build_partitions
 from nightshift.contracts import INTERACTIONS
-from nightshift.contracts.features import ITEM_VIEW, USER_FEATURES, USER_VIEW
+from nightshift.contracts.features import ITEM_VIEW, TOPIC_VIEW, USER_FEATURES, USER_VIEW, VIEWS
 from nightshift.errors import FeatureError, LakeError
 from nightshift.featurestore import online, open_store
 from nightshift.lake import Lake
@@ -42,9 +42,12 @@ def at_home(home: Path) -> Settings:
 def test_the_first_night_builds_every_published_day_up_to_it(small_home) -> None:
     result = build(small_home, LAST)
     assert sorted(partitions(small_home)) == [
-        f"{view}/day={day}.parquet" for view in (ITEM_VIEW, USER_VIEW) for day in (FIRST, EMPTY, LAST)
+        f"{view}/day={day}.parquet"
+        for view in (ITEM_VIEW, TOPIC_VIEW, USER_VIEW)
+        for day in (FIRST, EMPTY, LAST)
     ]
-    assert (result["days_built"], result["users"], result["items"], result["materialized"]) == (3, 3, 3, 6)
+    assert (result["days_built"], result["users"], result["items"], result["topics"]) == (3, 3, 3, 0)
+    assert result["materialized"] == 6
     assert result["features"][0] == f"{USER_VIEW}:{USER_FEATURES[0].name}"
     assert online_recency(small_home) == (0, datetime(2026, 9, 4, tzinfo=UTC))
 
@@ -125,17 +128,17 @@ def test_a_day_published_late_gets_its_partition_and_changes_no_other(small_home
     lake.record_audit(late, {"passed": True})
     lake.publish(late)
     assert build_partitions(small_home, LAST) == [late]
-    assert partitions(small_home).items() >= before.items() and len(partitions(small_home)) == 8
+    assert partitions(small_home).items() >= before.items() and len(partitions(small_home)) == 12
 
 
 def test_partitions_have_the_contracts_columns_and_one_row_per_key(small_home) -> None:
     build_partitions(small_home, EMPTY)
-    for view, (key, features) in VIEWS.items():
-        table = pq.ParquetFile(small_home.features_dir / view / f"day={EMPTY}.parquet").read()
-        assert table.column_names == [key, "event_timestamp", *(f.name for f in features)]
-        keys = table[key].to_pylist()
-        assert keys == sorted(set(keys)) and len(keys) == 3
-        assert set(table["event_timestamp"].to_pylist()) == {datetime(2026, 9, 3, tzinfo=UTC)}
+    for name, view in VIEWS.items():
+        table = pq.ParquetFile(small_home.features_dir / name / f"day={EMPTY}.parquet").read()
+        assert table.column_names == [view.key, "event_timestamp", *(f.name for f in view.features)]
+        keys = table[view.key].to_pylist()
+        assert keys == sorted(set(keys)) and len(keys) == (3 if view.daily else 0)
+        assert set(table["event_timestamp"].to_pylist()) <= {datetime(2026, 9, 3, tzinfo=UTC)}
 
 
 def test_a_night_that_is_not_published_is_refused_in_one_line(small_home) -> None:
