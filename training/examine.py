@@ -13,54 +13,54 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from nightshift.commands import emit, plain, run_command
-from nightshift.errors import LakeError, PackageError, RegistryError, SettingsError
-from nightshift.featurestore import open_store
+from nightshift.errors import NoDataError, PackageError, RegistryError, SettingsError
 from nightshift.lake import Lake
 from nightshift.registry import Registry, Version
-from nightshift.seats import SEATS, RecommenderModel, Seat
+from nightshift.seats import SEATS, Seat
 from nightshift.settings import Settings, settings
 from training import verdict as render
-from training.baselines.popularity import Popularity
-from training.exam import build_exam
+from training.exams import EmptyExamError, Exam, Examiner, examiner
 from training.families import FAMILIES
-from training.gate import POLICIES, Evidence, Sitting, Verdict, decide
-from training.recipe import Night, resolve_night
-from training.scoring import Exam, score_model
+from training.gate import POLICIES, Evidence, Sitting, Verdict, beyond_noise, decide, named, written
+from training.recipe import Night
 
 GATE = "the gate"
 
 
 @dataclass(frozen=True)
 class Hall:
-    """Where the exam takes place: the questions, the cheap baseline, or why there can be no exam tonight."""
+    """Where the exam takes place: the questions, the cheap baselines, or why there can be no exam tonight."""
 
+    examiner: Examiner
     night: Night
     exam: Exam | None
     problem: str
-    baseline: RecommenderModel
+    baselines: Mapping[str, Any]
 
     def about(self) -> dict[str, Any]:
         return {
-            "users": len(self.exam.users) if self.exam else 0,
+            "units": len(self.exam) if self.exam else 0,
+            "unit": self.examiner.unit,
             "digest": self.exam.digest if self.exam else "",
-            "start": self.night.exam_start.isoformat(),
-            "end": self.night.night.isoformat(),
+            "start": (self.exam.start if self.exam else self.night.exam_start).isoformat(),
+            "end": (self.exam.end if self.exam else self.night.night).isoformat(),
+            "about": self.examiner.about(self.exam) if self.exam else self.problem,
         }
 
-    def sit(self, name: str, load: Callable[[], RecommenderModel], trained_until: date | None) -> Sitting:
+    def sit(self, name: str, load: Callable[[], Any], trained_until: date | None) -> Sitting:
         """One model's result; a model that cannot be loaded or scored has a problem instead."""
         if self.exam is None:
             return Sitting(name, "", trained_until=trained_until, problem=self.problem)
         digest = self.exam.digest
         try:
-            scores = score_model(load(), self.exam)
+            scores = self.examiner.score(load(), self.exam)
         except PackageError as error:
             return Sitting(name, digest, trained_until=trained_until, problem=str(error))
         except RegistryError:
@@ -68,8 +68,7 @@ class Hall:
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             problem = f"{type(error).__name__}: {error}"
             return Sitting(name, digest, trained_until=trained_until, problem=problem)
-        totals = {"coverage_at_10": scores.coverage_at_10}
-        return Sitting(name, digest, scores.per_user, totals, trained_until)
+        return Sitting(name, digest, scores.per_unit, scores.totals, trained_until)
 
 
 def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) -> dict[str, Any]:
@@ -77,13 +76,14 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
 
     Raises:
         LakeError: the night is not published.
+        NoDataError: the lake holds nothing for this seat, or too little: there is nothing to judge.
         FeatureError: features were not built up to the exam.
         RegistryError: MLflow cannot be reached.
     """
     registry = Registry(config)
     registry.settle(seat)
     done = already_decided(registry, seat, night, families)
-    return done if done is not None else judge(registry, seat, open_hall(config, night), families)
+    return done if done is not None else judge(registry, seat, open_hall(config, seat, night), families)
 
 
 def candidates(registry: Registry, seat: Seat, night: date, families: Sequence[str]) -> dict[str, Version]:
@@ -115,23 +115,16 @@ def already_decided(
     return {**result, "note": f"{said}: this is the verdict of then, and nothing was changed."}
 
 
-def open_hall(config: Settings, night: date) -> Hall:
-    """Set the exam of `night` and prepare the popularity baseline from what was known before it."""
-    lake = Lake(config.lake_dir)
-    window = resolve_night(lake, night, config)
+def open_hall(config: Settings, seat: Seat, night: date) -> Hall:
+    """Set the seat's exam of `night` and prepare its cheap baselines from what was known before it."""
+    lake, exams = Lake(config.lake_dir), examiner(seat.name)
+    window = exams.night(lake, night, config)
     exam, problem = None, ""
     try:
-        exam = build_exam(lake, open_store(config), window, config)
-    except LakeError as error:
+        exam = exams.set(lake, config, window)
+    except EmptyExamError as error:
         problem = str(error)
-    return Hall(window, exam, problem, popularity(lake, window))
-
-
-def popularity(lake: Lake, window: Night) -> Popularity:
-    """The cheap baseline, from the training window alone."""
-    interactions = lake.read("interactions", window.train_start, window.train_end)
-    items = lake.latest("items", window.train_end)
-    return Popularity(interactions.select(["user_id", "item_id"]).to_pandas(), items.to_pandas())
+    return Hall(exams, window, exam, problem, exams.baselines(lake, config, window))
 
 
 def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -> dict[str, Any]:
@@ -142,22 +135,27 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     evidence = Evidence(
         exam_digest=hall.about()["digest"],
         exam_start=hall.night.exam_start,
-        exam_end=night,
+        exam_end=date.fromisoformat(hall.about()["end"]),
         candidate=None,
         champion=_sit_version(registry, seat, hall, "champion", champion) if champion else None,
-        baseline=hall.sit("popularity baseline", lambda: hall.baseline, None),
+        baselines=tuple(_sit_baseline(hall, name, model) for name, model in hall.baselines.items()),
         absent=tuple(family for family in families if family not in handed_in),
         rivals=max(len(families), len(registry.versions(seat, night=night.isoformat()))),
+        unit=hall.examiner.unit,
     )
+    sat = {
+        family: _sit_version(registry, seat, hall, "candidate", version)
+        for family, version in handed_in.items()
+    }
     pages = {}
     for family, version in handed_in.items():
-        mine = _sit_version(registry, seat, hall, "candidate", version)
         withdrawn = version.tags.get("rolled_back", "")
-        theirs = replace(evidence, candidate=mine, withdrawn=withdrawn)
-        pages[family] = _page(seat, hall, family, version, champion, theirs)
+        theirs = replace(evidence, candidate=sat[family], withdrawn=withdrawn)
+        rivals = {f"{name} v{handed_in[name].number}": sat[name] for name in sat if name != family}
+        pages[family] = _page(seat, hall, family, version, champion, theirs, rivals)
     if not pages:
-        pages[""] = _page(seat, hall, "", None, champion, evidence)
-    shown, pages = choose(pages, seat.primary_metric)
+        pages[""] = _page(seat, hall, "", None, champion, evidence, {})
+    shown, pages = choose(pages, sat, seat)
     result = _result(pages, shown)
     for family, version in handed_in.items():
         _write(registry, seat, version, pages[family], result)
@@ -176,21 +174,39 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     return result
 
 
-def choose(pages: dict[str, render.Page], metric: str) -> tuple[str, dict[str, render.Page]]:
-    """The family whose verdict the night shows, and all verdicts: of several winners only the best is one."""
+def choose(
+    pages: dict[str, render.Page], sat: Mapping[str, Sitting], seat: Seat
+) -> tuple[str, dict[str, render.Page]]:
+    """The family whose verdict the night shows, and all verdicts: of several winners only the best is one.
+
+    The best by its figure, even if noise alone could have made the difference: somebody must take the seat, and the
+    verdict says so.
+    """
+    metric, sign = seat.primary_metric, 1 if seat.higher_is_better else -1
 
     def rank(family: str) -> tuple[bool, float]:
         page = pages[family]
-        return page.verdict.decision == "promote", page.scores.get("candidate", {}).get(metric, float("-inf"))
+        figure = page.scores.get("candidate", {}).get(metric)
+        return page.verdict.decision == "promote", float("-inf") if figure is None else sign * figure
 
     best = max(pages, key=rank)
     chosen = dict(pages)
     for family, page in pages.items():
         if family != best and page.verdict.decision == "promote":
-            reason = f"Good enough, but version {pages[best].version} ({best}) was better still."
+            both = (pages[best], page)
+            figures = " against ".join(written(metric, p.scores["candidate"][metric]) for p in both)
+            reason = (
+                f"Good enough, but version {pages[best].version} ({best}) did better still on this exam: "
+                f"{named(metric)} {figures}, "
+                f"{'beyond' if beyond_noise(sat[best], sat[family], POLICIES[seat.name]) else 'within'} noise."
+            )
             beaten = Verdict("keep", (reason,), page.verdict.checks)
-            chosen[family] = replace(page, verdict=beaten)
+            chosen[family] = replace(page, verdict=beaten, beaten_by=pages[best].version)
     return best, chosen
+
+
+def _sit_baseline(hall: Hall, name: str, model: Any) -> Sitting:
+    return hall.sit(f"{name} baseline", lambda: model, None)
 
 
 def _sit_version(registry: Registry, seat: Seat, hall: Hall, name: str, version: Version) -> Sitting:
@@ -207,14 +223,17 @@ def _trained_before(sitting: Sitting, hall: Hall) -> bool:
 
 
 def _page(
-    seat: Seat, hall: Hall, family: str, version: Version | None, champion: Version | None, evidence: Evidence
+    seat: Seat,
+    hall: Hall,
+    family: str,
+    version: Version | None,
+    champion: Version | None,
+    evidence: Evidence,
+    rivals: Mapping[str, Sitting],
 ) -> render.Page:
-    """Decide on one candidate, and put down what was decided on which figures."""
-    sitters = {
-        "candidate": evidence.candidate,
-        "champion": evidence.champion,
-        "popularity": evidence.baseline,
-    }
+    """Decide on one candidate, and put down what was decided on which figures; the rivals' stand beside them."""
+    baselines = dict(zip(hall.baselines, evidence.baselines, strict=True))
+    sitters = {"candidate": evidence.candidate, "champion": evidence.champion, **rivals, **baselines}
     return render.Page(
         seat=seat.name,
         version=version.number if version else None,
@@ -222,6 +241,7 @@ def _page(
         night=hall.night.night,
         champion=champion.number if champion else None,
         exam=hall.about(),
+        baselines=tuple(baselines),
         scores={who: model.figures() for who, model in sitters.items() if model is not None},
         verdict=decide(evidence, POLICIES[seat.name]),
     )
@@ -241,11 +261,17 @@ def _result(pages: dict[str, render.Page], shown: str) -> dict[str, Any]:
         "reasons": list(page.verdict.reasons),
         "candidate_metrics": page.scores.get("candidate", {}),
         "champion_metrics": page.scores.get("champion"),
-        "baseline_metrics": page.scores["popularity"],
+        "baseline_metrics": {name: page.scores[name] for name in page.baselines},
+        "scores": {who: dict(figures) for who, figures in page.scores.items()},
         "exam": dict(page.exam),
         "production": page.version if promoted else page.champion,
         "verdicts": {
-            family: {"version": p.version, "decision": p.verdict.decision, "reason": p.verdict.reason}
+            family: {
+                "version": p.version,
+                "decision": p.verdict.decision,
+                "reason": p.verdict.reason,
+                "metrics": p.scores.get("candidate", {}),
+            }
             for family, p in pages.items()
             if p.version is not None
         },
@@ -278,12 +304,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.examine", description=__doc__)
     parser.add_argument("seat")
     parser.add_argument("--night", type=date.fromisoformat, required=True)
-    parser.add_argument("--families", nargs="+", metavar="FAMILY", help="expected tonight (default: all)")
+    parser.add_argument("--families", nargs="*", metavar="FAMILY", help="expected tonight (default: all)")
     given = parser.parse_args(arguments)
     seat = find_seat(given.seat)
     expected = [family.name for family in FAMILIES.values() if family.seat == seat.name]
+    families = expected if given.families is None else given.families
+    if not families:
+        raise NoDataError(f"seat {seat.name}: none of its families was chosen tonight: it is left out")
     config = settings()
-    result = examine(config, seat, given.night, given.families or expected)
+    result = examine(config, seat, given.night, families)
     emit(config, given.night, f"gate-{seat.name}", result)
 
 

@@ -3,7 +3,8 @@
 `python -m training.families` prints them with their seats, for those who may not import this room.
 
 To add one: a folder with `recipe.py` like `training/ncf/`, and a line here. The DAG, the gate, serving, the
-watch and the conformance tests follow by themselves.
+watch and the conformance tests follow by themselves. A new seat also needs an examiner (`training/exams/`), a
+policy in the gate and a service.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),)
+    for family in (
+        Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),
+        Family("gru", seat="forecaster", recipe="training.gru.recipe:RECIPE"),
+        Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE"),
+        Family("ridge", seat="forecaster", recipe="training.baselines.ridge:RECIPE"),
+        Family("lightgbm", seat="forecaster", recipe="training.baselines.lightgbm:RECIPE"),
+    )
 }
 
 

@@ -19,7 +19,7 @@ simulated exams each (1,000 draws, seeds 0 to 3,999):
 
 Symmetric: each finds the item of a random 10 % of the users, at a random place of the first ten. Skewed, with
 equal means: the champion puts the item of 5 % first, the candidate that of 17.3 % tenth. A small exam holds too
-few of such rare, large losses, and the bootstrap cannot resample what it never saw: hence `min_users`. It is
+few of such rare, large losses, and the bootstrap cannot resample what it never saw: hence `min_units`. It is
 no guarantee: with 3 % and 10.4 % instead, 7.6 % pass at 100 users and 4.0 % at 300.
 
 To add a check: a function of (evidence, policy) that returns its Checks, and a line in CHECKS.
@@ -38,14 +38,32 @@ import numpy as np
 
 from training.intervals import mean_interval, seed_from
 
-NAMES = {
-    "ndcg_at_10": "NDCG@10",
-    "hr_at_10": "HR@10",
-    "recall_at_50": "recall@50",
-    "precision_at_10": "precision@10",
-    "coverage_at_10": "coverage@10",
-    "auc": "AUC",
-}  # metrics as people write them
+
+@dataclass(frozen=True)
+class Metric:
+    """How people write a metric, and which way is better. `spec` formats its figures."""
+
+    label: str
+    higher_is_better: bool = True
+    spec: str = ".4f"
+
+
+METRICS = {
+    "ndcg_at_10": Metric("NDCG@10"),
+    "hr_at_10": Metric("HR@10"),
+    "recall_at_50": Metric("recall@50"),
+    "precision_at_10": Metric("precision@10"),
+    "coverage_at_10": Metric("coverage@10"),
+    "auc": Metric("AUC"),
+    "mse": Metric("MSE", higher_is_better=False, spec=".2f"),
+    "mae": Metric("MAE", higher_is_better=False, spec=".3f"),
+    "skill": Metric("skill against last value", spec=".3f"),
+    "coverage_80": Metric("coverage of the 80 % interval", spec=".3f"),
+    "coverage_95": Metric("coverage of the 95 % interval", spec=".3f"),
+    "miss_80": Metric("error of the 80 % interval's coverage", higher_is_better=False, spec=".3f"),
+    "miss_95": Metric("error of the 95 % interval's coverage", higher_is_better=False, spec=".3f"),
+    "width_80": Metric("width of the 80 % interval", higher_is_better=False, spec=".2f"),
+}
 
 Status = Literal["pass", "fail", "missing"]
 Decision = Literal["promote", "keep", "not blessed"]
@@ -53,12 +71,14 @@ Decision = Literal["promote", "keep", "not blessed"]
 
 @dataclass(frozen=True)
 class Policy:
-    """What a seat asks of a candidate. Every metric counts upwards: higher is better.
+    """What a seat asks of a candidate. Which way a metric is better is in METRICS; unknown ones count upwards.
 
     guardrails: metric → how much of the champion's figure may be lost at most (0.1 = a tenth): for a
-        per-user metric the interval of the difference must stay above that, for a total the figure itself.
-    floors: metric → the figure a candidate must reach whatever the champion does.
+        per-unit metric the interval of the difference must stay within that, for a total the figure itself.
+    floors: metric → the figure that a candidate must reach whatever the champion does; where lower is better,
+        the most that it may be.
     min_gain: smallest gain of the primary metric worth a change, as a share of the champion's figure.
+    min_units: how many users (topics, …) must have sat the exam.
     """
 
     primary: str
@@ -67,7 +87,7 @@ class Policy:
     min_gain: float = 0.01
     confidence: float = 0.95  # two-sided: an equal model's lower bound clears zero 2.5 % of the nights
     draws: int = 4_000  # the bound then moves by about 2 % of the interval's width between seeds
-    min_users: int = 100  # with fewer, skewed differences pass for a gain too often: the table above
+    min_units: int = 100  # with fewer, skewed differences pass for a gain too often: the table above
 
 
 POLICIES: dict[str, Policy] = {
@@ -75,7 +95,15 @@ POLICIES: dict[str, Policy] = {
         primary="ndcg_at_10",
         guardrails={"hr_at_10": 0.10, "recall_at_50": 0.10, "auc": 0.05, "coverage_at_10": 0.30},
         floors={"auc": 0.5},  # below a coin's toss the scores are upside down
-    )
+    ),
+    # A topic's figures are means over the exam's weeks, so their differences are less skewed than a user's; but
+    # topics share the weeks, and what moved all of them at once is not in the interval.
+    "forecaster": Policy(
+        primary="mse",
+        guardrails={"mae": 0.05},
+        floors={"miss_80": 0.10, "miss_95": 0.08},  # an interval that is this far off misleads
+        min_units=30,
+    ),
 }
 
 
@@ -83,22 +111,22 @@ POLICIES: dict[str, Policy] = {
 class Sitting:
     """One model's result on the exam.
 
-    per_user: metric → float64 [users], the same users in the same order for everyone.
-    totals: metrics of the whole exam that have no per-user value, such as coverage.
+    per_unit: metric → float64 [units], the same users (topics, …) in the same order for everyone.
+    totals: metrics of the whole exam that have no per-unit value, such as coverage.
     trained_until: last day of its training window; None = not known.
     problem: why there is no result, if there is none.
     """
 
     name: str
     exam_digest: str
-    per_user: Mapping[str, np.ndarray] = field(default_factory=dict)
+    per_unit: Mapping[str, np.ndarray] = field(default_factory=dict)
     totals: Mapping[str, float] = field(default_factory=dict)
     trained_until: date | None = None
     problem: str = ""
 
     def figure(self, metric: str) -> float | None:
-        """The metric over all users, or None if it is absent or not finite."""
-        values = self.per_user.get(metric)
+        """The metric over all units, or None if it is absent or not finite."""
+        values = self.per_unit.get(metric)
         if values is not None:
             found = float(np.mean(values)) if len(values) else math.nan
         else:
@@ -107,7 +135,7 @@ class Sitting:
 
     def figures(self) -> dict[str, float]:
         """Every metric that has a finite figure."""
-        found = {metric: self.figure(metric) for metric in [*self.per_user, *self.totals]}
+        found = {metric: self.figure(metric) for metric in [*self.per_unit, *self.totals]}
         return {metric: figure for metric, figure in found.items() if figure is not None}
 
 
@@ -116,10 +144,12 @@ class Evidence:
     """All that a decision rests on.
 
     champion: None if the seat is empty. candidate: None if nobody handed in.
+    baselines: the cheap models that every candidate must beat; at least one.
     absent: families that should have handed in a candidate tonight and did not.
     withdrawn: why a person took this very version out of the seat, if one did.
     rivals: how many candidates this exam has judged or will; each must be surer the more there are, so that
         neither many families nor training one again and again is a way to luck.
+    unit: what the exam asked about, in the plural: users, topics.
     """
 
     exam_digest: str
@@ -127,10 +157,20 @@ class Evidence:
     exam_end: date
     candidate: Sitting | None
     champion: Sitting | None
-    baseline: Sitting
+    baselines: tuple[Sitting, ...]
     absent: tuple[str, ...] = ()
     withdrawn: str = ""
     rivals: int = 1
+    unit: str = "users"
+
+    def best_baseline(self, metric: str) -> Sitting:
+        """The baseline with the best figure; one that has none comes last."""
+
+        def rank(model: Sitting) -> float:
+            figure = model.figure(metric)
+            return -math.inf if figure is None else _upwards(metric, figure)
+
+        return max(self.baselines, key=rank)
 
 
 @dataclass(frozen=True)
@@ -168,14 +208,39 @@ def decide(evidence: Evidence, policy: Policy) -> Verdict:
         return Verdict("not blessed", (missing[0], *failed), checks)
     if failed:
         return Verdict("keep" if evidence.champion is not None else "not blessed", tuple(failed), checks)
-    better = evidence.champion or evidence.baseline
+    better = evidence.champion or evidence.best_baseline(policy.primary)
     won = next(check.sentence for check in checks if check.name == f"better than the {better.name}")
     return Verdict("promote", (won,), checks)
 
 
+def beyond_noise(better: Sitting, other: Sitting, policy: Policy) -> bool:
+    """Whether the interval of the two's difference in the primary metric leaves out zero."""
+    mine, theirs = _values(better, policy.primary), _values(other, policy.primary)
+    if mine is None or theirs is None or len(mine) != len(theirs):
+        return False
+    seed = seed_from(better.exam_digest)
+    low, high = mean_interval(mine - theirs, confidence=policy.confidence, draws=policy.draws, seed=seed)
+    return not low <= 0 <= high
+
+
+def described(metric: str) -> Metric:
+    """What is known of a metric; an unknown one goes by its own name and counts upwards."""
+    return METRICS.get(metric, Metric(metric))
+
+
 def named(metric: str) -> str:
     """A metric as people write it."""
-    return NAMES.get(metric, metric)
+    return described(metric).label
+
+
+def written(metric: str, figure: float, sign: str = "") -> str:
+    """A figure of a metric as people write it; with sign "+", always with its sign."""
+    return f"{figure:{sign}{described(metric).spec}}"
+
+
+def _upwards(metric: str, value: float) -> float:
+    """`value`, turned so that higher is better."""
+    return value if described(metric).higher_is_better else -value
 
 
 def _complete(evidence: Evidence, policy: Policy) -> list[Check]:
@@ -189,29 +254,32 @@ def _complete(evidence: Evidence, policy: Policy) -> list[Check]:
 
 
 def _scored(evidence: Evidence, policy: Policy) -> list[Check]:
-    """Everyone sat this very exam, every figure that a check needs is there and finite, for enough users."""
+    """Everyone sat this very exam, every figure that a check needs is there and finite, for enough units."""
     name = "same exam for all"
     counts = set()
-    for model in [*_trained(evidence), evidence.baseline]:
+    sitters = [(model, True) for model in _trained(evidence)]
+    sitters += [(model, False) for model in evidence.baselines]
+    for model, competes in sitters:
         who = model.name
         if model.problem:
             return [Check(name, "missing", f"The {who} could not be scored: {model.problem}.")]
         if model.exam_digest != evidence.exam_digest:
             return [Check(name, "missing", f"The {who} sat another exam.")]
-        counts |= {len(values) for values in model.per_user.values()}
-        compared = () if model is evidence.baseline else (*policy.guardrails, *policy.floors)
+        counts |= {len(values) for values in model.per_unit.values()}
+        compared = (*policy.guardrails, *policy.floors) if competes else ()
         for metric in (policy.primary, *compared):
-            values = model.per_user.get(metric, np.array([model.totals.get(metric, np.nan)]))
+            values = model.per_unit.get(metric, np.array([model.totals.get(metric, np.nan)]))
             if not np.isfinite(values).all():
                 return [Check(name, "missing", f"The {who} has no usable {named(metric)}.")]
     if len(counts) > 1:
-        return [Check(name, "missing", "The models were scored on different numbers of users.")]
-    users = counts.pop() if counts else 0
-    figures = {"users": users, "needed": policy.min_users}
-    if users < policy.min_users:
-        sentence = f"Only {users} users sat the exam; {policy.min_users} are needed to tell gain from luck."
+        return [Check(name, "missing", f"The models were scored on different numbers of {evidence.unit}.")]
+    units = counts.pop() if counts else 0
+    figures = {evidence.unit: units, "needed": policy.min_units}
+    if units < policy.min_units:
+        sentence = f"Only {units} {evidence.unit} sat the exam; {policy.min_units} are needed to tell gain from luck."
         return [Check(name, "missing", sentence, figures)]
-    return [Check(name, "pass", f"All were scored on the same {users} users by the same scorer.", figures)]
+    sentence = f"All were scored on the same {units} {evidence.unit} by the same scorer."
+    return [Check(name, "pass", sentence, figures)]
 
 
 def _unseen(evidence: Evidence, policy: Policy) -> list[Check]:
@@ -245,7 +313,7 @@ def _better_than_champion(evidence: Evidence, policy: Policy) -> list[Check]:
 
 
 def _better_than_baseline(evidence: Evidence, policy: Policy) -> list[Check]:
-    return [_better(evidence, policy, evidence.baseline, 0.0)]
+    return [_better(evidence, policy, evidence.best_baseline(policy.primary), 0.0)]
 
 
 def _guardrails(evidence: Evidence, policy: Policy) -> list[Check]:
@@ -263,10 +331,12 @@ def _floors(evidence: Evidence, policy: Policy) -> list[Check]:
         if figure is None:
             checks.append(Check(name, "missing", f"The candidate has no usable {named(metric)}."))
             continue
-        reached = figure >= floor
-        sentence = (
-            f"{named(metric)} {figure:.4f} {'reaches' if reached else 'is below'} the floor of {floor:g}."
-        )
+        reached = _upwards(metric, figure) >= _upwards(metric, floor)
+        if described(metric).higher_is_better:
+            judged = f"{'reaches' if reached else 'is below'} the floor of {floor:g}"
+        else:
+            judged = f"{'keeps within' if reached else 'is above'} the limit of {floor:g}"
+        sentence = f"{_start(named(metric))} {written(metric, figure)} {judged}."
         figures = {"candidate": figure, "needed": floor}
         checks.append(Check(name, "pass" if reached else "fail", sentence, figures))
     return checks
@@ -291,11 +361,11 @@ def _better(evidence: Evidence, policy: Policy, other: Sitting, min_gain: float)
     if found is None:
         return Check(name, "missing", f"{named(metric)} cannot be compared with the {other.name}'s.")
     needed = min_gain * abs(found["other"])
-    found["needed"] = needed
+    found["needed"] = _upwards(metric, needed)
     line = _compared(policy.primary, found, evidence, policy)
-    if found["low"] <= 0:
+    if _at_worst(metric, found) <= 0:
         return Check(name, "fail", f"Not better than the {other.name} beyond noise: {line}.", found)
-    if found["difference"] < needed:
+    if _upwards(metric, found["difference"]) < needed:
         small = f"Better than the {other.name}, but by less than {100 * min_gain:g} %: {line}."
         return Check(name, "fail", small, found)
     return Check(name, "pass", f"Better than the {other.name} beyond noise: {line}.", found)
@@ -307,10 +377,11 @@ def _not_worse(evidence: Evidence, policy: Policy, metric: str, share: float) ->
     found = _difference(evidence, policy, evidence.champion, metric)
     if found is None:
         return Check(name, "missing", f"{named(metric)} cannot be compared with the champion's.")
-    found["needed"] = -share * abs(found["other"])
+    allowed = -share * abs(found["other"])
+    found["needed"] = _upwards(metric, allowed)
     line = _compared(metric, found, evidence, policy)
     loss = f"more than {100 * share:g} % of the champion's {named(metric)}"
-    if found["low"] < found["needed"]:
+    if _at_worst(metric, found) < allowed:
         return Check(name, "fail", f"A loss of {loss} is not ruled out: {line}.", found)
     return Check(name, "pass", f"No loss of {loss}: {line}.", found)
 
@@ -336,11 +407,21 @@ def _difference(evidence: Evidence, policy: Policy, other: Sitting, metric: str)
     }
 
 
+def _at_worst(metric: str, found: Mapping[str, float]) -> float:
+    """The gain at the interval's worse end."""
+    return min(_upwards(metric, found["low"]), _upwards(metric, found["high"]))
+
+
+def _start(text: str) -> str:
+    """`text` as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def _values(model: Sitting | None, metric: str) -> np.ndarray | None:
-    """[users] of a per-user metric, [1] of a total; None unless all are there and finite."""
+    """[units] of a per-unit metric, [1] of a total; None unless all are there and finite."""
     if model is None:
         return None
-    values = np.asarray(model.per_user.get(metric, [model.totals.get(metric, np.nan)]), dtype=np.float64)
+    values = np.asarray(model.per_unit.get(metric, [model.totals.get(metric, np.nan)]), dtype=np.float64)
     return values if len(values) and np.isfinite(values).all() else None
 
 
@@ -354,14 +435,14 @@ def _confidence(evidence: Evidence, policy: Policy) -> float:
 
 
 def _compared(metric: str, found: Mapping[str, float], evidence: Evidence, policy: Policy) -> str:
-    line = (
-        f"{named(metric)} {found['candidate']:.4f} against {found['other']:.4f}, {found['difference']:+.4f}"
-    )
+    mine, theirs = written(metric, found["candidate"]), written(metric, found["other"])
+    line = f"{named(metric)} {mine} against {theirs}, {written(metric, found['difference'], '+')}"
     if found["low"] == found["high"]:
         return line
     interval = f"{100 * _confidence(evidence, policy):.4g} % interval"
     why = f"; wider than usual, as this exam has {evidence.rivals} candidates" if evidence.rivals > 1 else ""
-    return f"{line} ({interval} {found['low']:+.4f} to {found['high']:+.4f}{why})"
+    low, high = written(metric, found["low"], "+"), written(metric, found["high"], "+")
+    return f"{line} ({interval} {low} to {high}{why})"
 
 
 def _trained(evidence: Evidence) -> list[Sitting]:

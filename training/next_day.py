@@ -14,17 +14,17 @@ from datetime import date
 from typing import Any
 
 from nightshift.commands import emit, run_command
-from nightshift.errors import LakeError, RegistryError
+from nightshift.errors import LakeError, RegistryError, SettingsError
 from nightshift.featurestore import open_store
 from nightshift.lake import Lake
 from nightshift.registry import Registry, Version
-from nightshift.seats import Seat
+from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import Settings, settings
-from training.exam import build_exam
-from training.examine import find_seat, popularity
+from training.examine import find_seat
+from training.exams import Scores
+from training.exams.ranking import METRICS, PER_USER, score_model
+from training.exams.recommender import EXAMINER, build_exam
 from training.intervals import mean_interval, seed_from
-from training.recipe import resolve_night
-from training.scoring import METRICS, PER_USER, Scores, score_model
 
 CONFIDENCE, DRAWS = 0.95, 4_000
 
@@ -38,7 +38,10 @@ def next_day(config: Settings, seat: Seat, night: date) -> dict[str, Any]:
     Raises:
         LakeError: no later day is published, or nobody met anything new on it.
         RegistryError: the champion has seen that day in training, so it says nothing about it.
+        SettingsError: the seat's model does not answer for days.
     """
+    if seat.name != RECOMMENDER.name:
+        raise SettingsError(f"only the {RECOMMENDER.name} is judged by the next day, not the {seat.name}")
     lake = Lake(config.lake_dir)
     later = [day for day in lake.days() if day > night]
     if not later:
@@ -48,10 +51,10 @@ def next_day(config: Settings, seat: Seat, night: date) -> dict[str, Any]:
     champion = registry.champion(seat)
     if champion is not None:
         _must_not_have_seen(champion, day)
-    window = resolve_night(lake, day, config.model_copy(update={"exam_days": 1, "exam_users": 0}))
+    window = EXAMINER.night(lake, day, config.model_copy(update={"exam_days": 1, "exam_users": 0}))
     exam = build_exam(lake, open_store(config), window, config)
     scores = score_model(registry.load(seat, champion.number), exam) if champion else None
-    baseline = score_model(popularity(lake, window), exam)
+    baseline = score_model(EXAMINER.baselines(lake, config, window)["popularity"], exam)
     return {
         "night": night,
         "scored_day": day,
@@ -70,7 +73,7 @@ def figures(prefix: str, scores: Scores | None, digest: str) -> dict[str, Any]:
         result[f"{prefix}{metric}"] = scores.means()[metric] if scores else None
     for metric in PER_USER:
         result[f"{prefix}{metric}_interval"] = (
-            mean_interval(scores.per_user[metric], confidence=CONFIDENCE, draws=DRAWS, seed=seed_from(digest))
+            mean_interval(scores.per_unit[metric], confidence=CONFIDENCE, draws=DRAWS, seed=seed_from(digest))
             if scores
             else None
         )

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
-from nightshift.lake import Lake, training_window
 from nightshift.settings import Settings
-
-TRAIN_WINDOW_DAYS = 90  # a season: older behaviour says little about what somebody will look for next
-SMOKE_DAYS = 7
 
 LogEpoch = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Night:
-    """What is trained on and what is kept for the exam, all by published day, both ends included."""
+    """What is trained on and what is kept for the exam, both ends included: published days, or for a weekly seat
+    the days of its weeks. `training.exams` says which for each seat."""
 
     night: date
     train_start: date
     train_end: date
     exam_start: date
-
-
-def resolve_night(lake: Lake, day: date, settings: Settings) -> Night:
-    """The night of a published day. Raises LakeError if it is not published or leaves no day to train on."""
-    start, end, exam_start = training_window(
-        lake,
-        day,
-        window_days=TRAIN_WINDOW_DAYS,
-        exam_days=settings.exam_days,
-        exam_users=settings.exam_users,
-    )
-    return Night(night=day, train_start=start, train_end=end, exam_start=exam_start)
-
-
-def smoke_night(lake: Lake, night: Night) -> Night:
-    """The same night with its last few training days alone: what `--smoke` trains on, and says so."""
-    days = [day for day in lake.days() if night.train_start <= day <= night.train_end]
-    return replace(night, train_start=days[-SMOKE_DAYS:][0])
 
 
 @dataclass(frozen=True)
@@ -71,6 +50,7 @@ class Trained:
     figures: file name → Matplotlib figure (learning curve, SHAP), logged as PNG.
     features: what the model was trained on, as Feast names them.
     reference: a sample of the training features, for the drift watch.
+    data: what was learnt from; `table` is what it is called in MLflow.
     """
 
     package: Package
@@ -79,6 +59,7 @@ class Trained:
     features: list[str]
     reference: pd.DataFrame
     data: pd.DataFrame
+    table: str = "interactions"
     figures: dict[str, Any] = field(default_factory=dict)
 
 

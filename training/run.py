@@ -21,8 +21,9 @@ from nightshift.commands import emit, run_command
 from nightshift.lake import Lake
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
+from training.exams import examiner
 from training.families import FAMILIES, Family
-from training.recipe import LogEpoch, Night, Trained, resolve_night, smoke_night
+from training.recipe import LogEpoch, Night, Trained
 
 
 def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int) -> dict[str, Any]:
@@ -30,18 +31,18 @@ def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int
 
     Raises:
         LakeError, FeatureError: the night is not published or its features are not built.
+        NoDataError: the lake holds nothing for the family's seat, or too little.
         RegistryError: MLflow cannot be reached.
     """
     began = time.monotonic()
     lake = Lake(config.lake_dir)
-    night = resolve_night(lake, day, config)
-    if smoke:
-        night = smoke_night(lake, night)
+    exams = examiner(family.seat)
+    night = exams.night(lake, day, config, smoke=smoke)
     from nightshift.registry import Registry
     from training.tracking import code_tags, open_run
 
     registry = Registry(config)
-    digest = lake.digest(night.train_start, night.train_end)
+    digest = exams.digest(lake, night)
     tags = {**_night_tags(family, night), **code_tags(), "data_digest": digest, "smoke": str(smoke).lower()}
     run_name = f"{family.name}-{night.night}"
     task = f"{family.name}@{night.night}"

@@ -84,7 +84,7 @@ class Run:
             warnings.simplefilter("ignore", UserWarning)  # it guesses the kind of source twice, and says so
             # MLflow takes digests of at most 36 characters; the tag beside it has all of it.
             data = mlflow.data.from_pandas(  # type: ignore[attr-defined]
-                trained.data, source=source, name="interactions", digest=digest[:36]
+                trained.data, source=source, name=trained.table, digest=digest[:36]
             )
         tags = [InputTag("mlflow.data.context", "training"), InputTag("lake_digest", digest)]
         self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), tags)])

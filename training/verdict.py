@@ -12,7 +12,7 @@ from datetime import date
 from html import escape
 from typing import Any
 
-from training.gate import Check, Verdict, named
+from training.gate import Check, Verdict, named, written
 
 MARKS = {"pass": "✓ pass", "fail": "✗ FAIL", "missing": "? MISSING"}
 COLOURS = {"promote": "#1a7f37", "keep": "#9a6700", "not blessed": "#cf222e"}
@@ -29,7 +29,8 @@ class Page:
     """What a verdict page tells.
 
     version: None if no candidate arrived. champion: who sat in the seat when the verdict was reached.
-    exam: users, digest, start, end. scores: who (candidate, champion, popularity …) → metric → figure.
+    exam: units, unit, digest, start, end, about. scores: who (candidate, champion, rivals, baselines) → metric →
+    figure; `baselines` says which of them are cheap models. beaten_by: the candidate that takes the seat instead.
     """
 
     seat: str
@@ -40,6 +41,8 @@ class Page:
     exam: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, float]]
     verdict: Verdict
+    baselines: tuple[str, ...] = ()
+    beaten_by: int | None = None
 
 
 def headline(page: Page) -> str:
@@ -49,6 +52,8 @@ def headline(page: Page) -> str:
     if page.verdict.decision == "promote":
         gained = f"takes the {page.seat} seat" + (f" from {holder}" if holder else ", which was empty")
         return f"Promoted: {who} {gained}"
+    if page.beaten_by is not None:
+        return f"Not promoted: {who}; version {page.beaten_by} takes the {page.seat} seat"
     kept = f"{holder} keeps the {page.seat} seat" if holder else f"the {page.seat} seat stays empty"
     return f"{'Not promoted' if page.verdict.decision == 'keep' else 'Not blessed'}: {who}; {kept}"
 
@@ -58,7 +63,7 @@ def description(page: Page) -> str:
     exam = page.exam
     return (
         f"**{headline(page)}.** {page.verdict.reason}\n\n"
-        f"Examined on night {page.night}: {_passed(page)}, {exam['users']:,} users, {_days(exam)}. "
+        f"Examined on night {page.night}: {_passed(page)}, {exam['units']:,} {exam['unit']}, {_days(exam)}. "
         "All figures: the run's artifacts, `verdict/verdict.html`."
     )
 
@@ -129,7 +134,7 @@ def _figures(page: Page) -> list[tuple[str, list[str]]]:
     return [
         (
             named(metric),
-            [f"{f[metric]:.4f}" if metric in f else "–" for f in page.scores.values()],
+            [written(metric, f[metric]) if metric in f else "–" for f in page.scores.values()],
         )
         for metric in metrics
     ]
@@ -138,8 +143,7 @@ def _figures(page: Page) -> list[tuple[str, list[str]]]:
 def _about(page: Page) -> list[str]:
     exam = page.exam
     return [
-        f"{exam['users']:,} users who met something new, {_days(exam)}; the whole catalogue ranked, "
-        "items met before left out",
+        f"{exam['about']}; {_days(exam)}",
         f"exam digest {exam['digest'] or 'none'}; it seeds the bootstrap, so the figures can be computed again",
         f"again by hand: python -m training.examine {page.seat} --night {page.night}",
     ]

@@ -546,11 +546,16 @@ def test_the_gate_does_not_overwrite_a_rollback_that_was_made_during_its_exam(
     candidate = submit(
         "strong", family="ncf", night=str(tonight.night.night), train_end=str(tonight.night.train_end)
     )
-    baseline = Meanwhile(tonight.baseline, lambda: registry.rollback(seat, to=None, by="mina", reason="bad"))
+    baseline = Meanwhile(
+        tonight.baselines["popularity"], lambda: registry.rollback(seat, to=None, by="mina", reason="bad")
+    )
     with pytest.raises(RegistryError, match=rf"\(was v{second}, is v{first}\); run the gate again"):
-        judge(registry, seat, replace(tonight, baseline=baseline), ["ncf"])
+        judge(registry, seat, replace(tonight, baselines={"popularity": baseline}), ["ncf"])
     assert aliases(registry, seat) == {PRODUCTION: first}
-    assert judge(registry, seat, replace(tonight, baseline=baseline), ["ncf"])["decision"] == "promote"
+    assert (
+        judge(registry, seat, replace(tonight, baselines={"popularity": baseline}), ["ncf"])["decision"]
+        == "promote"
+    )
     assert aliases(registry, seat) == {PRODUCTION: candidate, PREVIOUS: first}
 
 

@@ -1,4 +1,4 @@
-"""The tiny world with its features built, and what each family makes of it, trained once a session."""
+"""Tiny worlds with their features built, one a seat, and what each family makes of them, trained once a session."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from nightshift.lake import Lake
+from nightshift.seats import FORECASTER, RECOMMENDER
 from nightshift.settings import Settings
-from tests.conftest import TINY_DAYS, TINY_START
+from nightshift.sources import DayBatch
+from nightshift.sources.market.indicators import Indicators
+from tests.conftest import TINY_DAYS, TINY_START, publish_day
+from training.exams import examiner
+from training.exams.recommender import EXAMINER
 from training.families import FAMILIES
-from training.recipe import Night, Trained, resolve_night
+from training.recipe import Night, Trained
 
 TINY_NIGHT = TINY_START + timedelta(days=TINY_DAYS - 1)
+TINY_TOPICS = 12
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +35,21 @@ def featured_home(tiny_home: Settings, tmp_path_factory: pytest.TempPathFactory)
     return tiny_home.model_copy(update={"home": home})
 
 
-def build_features(home: Path) -> None:
+@pytest.fixture(scope="session")
+def topics_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose home holds five years of twelve topics of the market, told on one day, and their features."""
+    home = tmp_path_factory.mktemp("topics_home")
+    settings = Settings(_env_file=None, home=home, market_topics=TINY_TOPICS)  # type: ignore[call-arg]
+    told = Indicators(settings).told(settings.market_start)
+    publish_day(Lake(settings.lake_dir), DayBatch(settings.market_start, {"indicators": told}))
+    build_features(home, settings.market_start)
+    return settings
+
+
+def build_features(home: Path, night: date = TINY_NIGHT) -> None:
     """By command, as a night does: this room does not import the feature repository."""
     done = subprocess.run(
-        [sys.executable, "-m", "feature_repo.build", "--night", str(TINY_NIGHT)],
+        [sys.executable, "-m", "feature_repo.build", "--night", str(night)],
         env={**os.environ, "NIGHTSHIFT_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -43,19 +60,18 @@ def build_features(home: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_night(featured_home: Settings) -> Night:
-    return resolve_night(Lake(featured_home.lake_dir), TINY_NIGHT, featured_home)
+    return EXAMINER.night(Lake(featured_home.lake_dir), TINY_NIGHT, featured_home)
 
 
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
-def trained(
-    request: pytest.FixtureRequest,
-    featured_home: Settings,
-    tiny_night: Night,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Trained:
-    """What each family's recipe gives on the tiny world."""
-    recipe = FAMILIES[request.param].load()
-    folder = tmp_path_factory.mktemp(f"trained_{request.param}")
-    return recipe.train(
-        tiny_night, featured_home, folder, smoke=True, seed=3, log_epoch=lambda epoch, metrics: None
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What each family's recipe gives on the tiny world of its seat, by the night that its examiner says."""
+    family = FAMILIES[request.param]
+    home = {RECOMMENDER.name: "featured_home", FORECASTER.name: "topics_home"}[family.seat]
+    config: Settings = request.getfixturevalue(home)
+    lake = Lake(config.lake_dir)
+    night = examiner(family.seat).night(lake, lake.days()[-1], config, smoke=True)
+    folder = tmp_path_factory.mktemp(f"trained_{family.name}")
+    return family.load().train(
+        night, config, folder, smoke=True, seed=3, log_epoch=lambda epoch, metrics: None
     )

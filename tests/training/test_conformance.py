@@ -14,10 +14,19 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow.models import infer_signature
 
-from nightshift.contracts.features import USER_FEATURES, numeric
+from nightshift.contracts.features import TOPIC_FEATURES, TOPIC_VIEW, USER_FEATURES, VIEWS, numeric
+from nightshift.seats import FORECASTER, RECOMMENDER, SEATS, Seat
+from training.exams.forecaster import ANSWER
+from training.families import FAMILIES
 from training.recipe import Trained
 
-FEATURES = numeric(USER_FEATURES)
+FEATURES, TOPIC_NUMBERS = numeric(USER_FEATURES), numeric(TOPIC_FEATURES)
+
+
+def families_of(seat: Seat) -> pytest.MarkDecorator:
+    """Runs a test on what the families of one seat made; without it a test runs on all of them."""
+    names = sorted(name for name, family in FAMILIES.items() if family.seat == seat.name)
+    return pytest.mark.parametrize("trained", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,44 @@ def model(packaged: Path) -> Any:
     return mlflow.pyfunc.load_model(str(packaged)).unwrap_python_model()
 
 
+# --- every seat ----------------------------------------------------------------------------------------
+
+
+def test_the_package_loads_without_torch_or_us_and_without_pickle(packaged: Path) -> None:
+    probe = (
+        "import sys, mlflow.pyfunc;"
+        f"m = mlflow.pyfunc.load_model({str(packaged)!r}).unwrap_python_model();"
+        "print([n for n in ('torch', 'nightshift', 'training', 'feast') if n in sys.modules], type(m).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False, cwd=packaged.parent
+    )
+
+    assert done.stdout.startswith("[] "), done.stdout + done.stderr[-2000:]
+    assert not [path for path in packaged.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_the_recipe_hands_over_figures_and_what_the_drift_watch_compares_with(
+    trained: Trained,
+) -> None:
+    assert {"learning_curve.png", "shap.png"} <= set(trained.figures)
+    assert all(isinstance(figure, Figure) for figure in trained.figures.values())
+    assert trained.metrics and all(np.isfinite(value) for value in trained.metrics.values())
+    assert 0 < len(trained.reference) <= 5_000 and len(trained.data) > 0
+    view = next(
+        iter({name.partition(":")[0] for name in trained.features} & {s.view for s in SEATS.values()})
+    )
+    assert set(VIEWS[view].watched) <= set(trained.reference.columns)
+
+
+def test_loaded_for_mlflow_it_answers_its_own_example(packaged: Path, trained: Trained) -> None:
+    answer = mlflow.pyfunc.load_model(str(packaged)).predict(trained.package.input_example)
+    pd.testing.assert_frame_equal(answer, trained.package.output_example, atol=1e-6)
+
+
+# --- the recommender -----------------------------------------------------------------------------------
+
+
 def people(*users: str) -> pd.DataFrame:
     random = np.random.default_rng(0)
     return pd.DataFrame(random.random((len(users), len(FEATURES))) * 9, columns=FEATURES).assign(
@@ -47,11 +94,13 @@ def people(*users: str) -> pd.DataFrame:
     )
 
 
+@families_of(RECOMMENDER)
 def test_titles_and_categories_stand_beside_the_items(model: Any) -> None:
     assert len(model.items) == len(model.titles) == len(model.categories) == len(set(model.items)) > 0
     assert all(view == "user_features" for view in (name.partition(":")[0] for name in model.user_features))
 
 
+@families_of(RECOMMENDER)
 def test_scores_are_finite_float32_for_anybody_with_any_features(model: Any) -> None:
     rows = people("u000", "u001", "a stranger")
     rows.loc[1, FEATURES] = np.nan
@@ -62,6 +111,7 @@ def test_scores_are_finite_float32_for_anybody_with_any_features(model: Any) -> 
         assert scores.dtype == np.float32 and np.isfinite(scores).all()
 
 
+@families_of(RECOMMENDER)
 def test_a_user_gets_the_same_scores_alone_as_among_others(model: Any) -> None:
     rows = people(*(f"u{n:03d}" for n in range(40)))
     alone = np.concatenate([model.score(rows.iloc[[n]]) for n in range(len(rows))])
@@ -69,6 +119,7 @@ def test_a_user_gets_the_same_scores_alone_as_among_others(model: Any) -> None:
     np.testing.assert_allclose(model.score(rows), alone, atol=1e-5)
 
 
+@families_of(RECOMMENDER)
 def test_only_users_of_the_window_are_known_and_have_seen_anything(model: Any) -> None:
     assert model.known("u000") and not model.known("a stranger")
     assert len(model.seen("a stranger")) == 0
@@ -76,6 +127,7 @@ def test_only_users_of_the_window_are_known_and_have_seen_anything(model: Any) -
     assert seen.dtype == np.int64 and 0 < len(seen) == len(set(seen)) and seen.max() < len(model.items)
 
 
+@families_of(RECOMMENDER)
 def test_every_reason_is_one_short_line(model: Any) -> None:
     for user in ("u000", "a stranger"):
         for column in range(len(model.items)):
@@ -83,6 +135,7 @@ def test_every_reason_is_one_short_line(model: Any) -> None:
             assert 0 < len(reason) < 700 and "\n" not in reason
 
 
+@families_of(RECOMMENDER)
 def test_predict_leaves_out_what_was_seen_and_puts_the_best_first(packaged: Path, model: Any) -> None:
     loaded = mlflow.pyfunc.load_model(str(packaged))
     answer = loaded.predict(pd.DataFrame({"user_id": ["u000", "a stranger"], "k": [5.0, None]}))
@@ -93,24 +146,64 @@ def test_predict_leaves_out_what_was_seen_and_puts_the_best_first(packaged: Path
     assert not seen & set(answer["item_ids"][0])
 
 
-def test_the_package_loads_without_torch_or_us_and_without_pickle(packaged: Path) -> None:
-    probe = (
-        "import sys, mlflow.pyfunc;"
-        f"m = mlflow.pyfunc.load_model({str(packaged)!r}).unwrap_python_model();"
-        "print([n for n in ('torch', 'nightshift', 'training', 'feast') if n in sys.modules], len(m.items))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, check=False, cwd=packaged.parent
-    )
-
-    assert done.stdout.startswith("[] "), done.stdout + done.stderr[-2000:]
-    assert not [path for path in packaged.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
-
-
-def test_the_recipe_hands_over_figures_and_what_the_drift_watch_compares_with(trained: Trained) -> None:
-    assert {"learning_curve.png", "shap.png"} <= set(trained.figures)
-    assert all(isinstance(figure, Figure) for figure in trained.figures.values())
-    assert trained.metrics and all(np.isfinite(value) for value in trained.metrics.values())
-    assert set(FEATURES) <= set(trained.reference.columns) and 0 < len(trained.reference) <= 5_000
-    # active user-days at their end: nobody of them was away
+@families_of(RECOMMENDER)
+def test_the_reference_is_of_user_days_on_which_the_user_was_there(trained: Trained) -> None:
+    assert set(FEATURES) <= set(trained.reference.columns)
     assert (trained.reference["interactions_1d"] > 0).all()
+
+
+# --- the forecaster ------------------------------------------------------------------------------------
+
+
+def topics(count: int) -> pd.DataFrame:
+    """Rows as Feast tells them; the numbers are of the size that they have in life."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.normal(size=(count, len(TOPIC_NUMBERS))), columns=TOPIC_NUMBERS)
+    rows[[name for name in TOPIC_NUMBERS if name.endswith("_spread")]] = 0.7
+    return rows.assign(topic=[f"t{n}" for n in range(count)], velocity=50.0)
+
+
+@families_of(FORECASTER)
+def test_it_names_topics_features_and_what_is_typical(model: Any, trained: Trained) -> None:
+    known = {f"{TOPIC_VIEW}:{feature.name}" for feature in TOPIC_FEATURES}
+    assert set(model.features) <= known and model.features == trained.features
+    assert model.topics == sorted(set(trained.data["topic"]))
+    usual = {name for name in TOPIC_NUMBERS if name.endswith(("_usual", "_spread"))}
+    assert usual <= set(model.typical) and all(np.isfinite(value) for value in model.typical.values())
+    assert all(model.typical[name] >= 0 for name in usual if name.endswith("_spread"))
+
+
+@families_of(FORECASTER)
+def test_a_forecast_is_finite_and_inside_its_intervals_for_any_row(model: Any) -> None:
+    rows = topics(4)
+    rows.loc[1, TOPIC_NUMBERS] = np.nan
+    rows.loc[2, TOPIC_NUMBERS] = 1e12
+    rows.loc[3, TOPIC_NUMBERS] = np.inf
+    for asked in (
+        rows, rows[["topic"]], rows.astype({name: object for name in TOPIC_NUMBERS}), rows.iloc[:0],
+        rows[TOPIC_NUMBERS[:20]], rows.iloc[::-1], rows[rows.columns[::-1]],
+    ):  # fmt: skip
+        answer = model.forecast(asked)
+        values = answer[list(ANSWER)].to_numpy(np.float64)
+        assert values.shape == (len(asked), len(ANSWER)) and np.isfinite(values).all()
+        assert (answer["low_95"] <= answer["low_80"]).all() and (answer["low_80"] <= answer["change"]).all()
+        assert (answer["change"] <= answer["high_80"]).all() and (
+            answer["high_80"] <= answer["high_95"]
+        ).all()
+
+
+@families_of(FORECASTER)
+def test_a_topic_gets_the_same_forecast_alone_as_among_others(model: Any) -> None:
+    rows = topics(40)
+    alone = pd.concat([model.forecast(rows.iloc[[n]]) for n in range(len(rows))], ignore_index=True)
+
+    pd.testing.assert_frame_equal(model.forecast(rows), alone, atol=1e-5)
+    assert alone["change"].std() > 0
+
+
+@families_of(FORECASTER)
+def test_a_forecast_does_not_change_what_it_is_given(model: Any) -> None:
+    rows = topics(5)
+    before = rows.copy()
+    model.forecast(rows)
+    pd.testing.assert_frame_equal(rows, before)

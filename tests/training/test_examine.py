@@ -22,8 +22,9 @@ from nightshift.settings import Settings
 from training import examine
 from training.baselines.popularity import Popularity
 from training.examine import Hall, already_decided, find_seat, judge
+from training.exams import examiner
+from training.exams.ranking import Exam
 from training.recipe import Night
-from training.scoring import Exam
 
 NIGHT = date(2026, 9, 28)
 USERS = [f"u{n:03d}" for n in range(120)]
@@ -51,7 +52,7 @@ def hall(night: date = NIGHT, exam: Exam | None = EXAM, problem: str = "") -> Ha
     window = Night(
         night=night, train_start=date(2026, 9, 1), train_end=night - timedelta(days=1), exam_start=night
     )
-    return Hall(window, exam, problem, BASELINE)
+    return Hall(examiner("recommender"), window, exam, problem, {"popularity": BASELINE})
 
 
 def table(skill: float, seed: int = 0) -> dict[str, Any]:
@@ -114,12 +115,14 @@ def test_the_first_candidate_that_beats_popularity_takes_the_empty_seat(
     result = judge(registry, seat, hall(), ["ncf"])
     assert (result["decision"], result["candidate"], result["champion"]) == ("promote", version.number, None)
     assert result["production"] == version.number
-    assert result["exam"] == {"users": 120, "digest": "d1g35t", "start": "2026-09-28", "end": "2026-09-28"}
+    exam = result["exam"]
+    assert (exam["units"], exam["unit"], exam["digest"]) == (120, "users", "d1g35t")
+    assert (exam["start"], exam["end"]) == ("2026-09-28", "2026-09-28") and "120 users" in exam["about"]
     assert (
         result["candidate_metrics"]["hr_at_10"] == pytest.approx(0.5, abs=0.05)
         and result["champion_metrics"] is None
     )
-    assert result["baseline_metrics"]["hr_at_10"] == 0
+    assert result["baseline_metrics"]["popularity"]["hr_at_10"] == 0
 
     champion = registry.champion(seat)
     assert champion is not None and champion.number == version.number
@@ -274,7 +277,7 @@ def test_a_night_without_any_candidate_says_so(registry: Registry, seat: Seat) -
     result = judge(registry, seat, hall(), ["ncf"])
     assert (result["decision"], result["candidate"]) == ("not blessed", None)
     assert result["reasons"] == ["The candidate of family ncf is missing."]
-    assert result["exam"]["users"] == 120 and result["candidate_metrics"] == {}
+    assert result["exam"]["units"] == 120 and result["candidate_metrics"] == {}
 
 
 def test_a_retried_training_counts_with_its_newest_version_only(
@@ -299,7 +302,7 @@ def test_training_a_night_again_and_again_must_be_surer_with_every_try(
 
 
 def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_told(
-    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version], tmp_path: Path
 ) -> None:
     good, better = hand_in(table(0.4)), hand_in(table(0.7), family="two_tower")
     result = judge(registry, seat, hall(), ["ncf", "two_tower"])
@@ -311,9 +314,14 @@ def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_to
     assert seated(registry, seat) == better.number
     loser = registry.get(seat, good.number).tags
     assert loser["verdict"] == "keep"
-    assert (
-        loser["verdict_reason"] == f"Good enough, but version {better.number} (two_tower) was better still."
+    assert loser["verdict_reason"].startswith(
+        f"Good enough, but version {better.number} (two_tower) did better still on this exam: NDCG@10 0."
     )
+    assert loser["verdict_reason"].endswith(", beyond noise.")
+    told = registry.get(seat, good.number).description
+    assert told.startswith(f"**Not promoted: version {good.number} (ncf); version {better.number} takes the")
+    page = registry.artifact(good.run_id, "verdict/verdict.md", tmp_path).read_text()
+    assert f"two_tower v{better.number}" in page, "a rival's figures stand beside the candidate's"
 
 
 @pytest.mark.parametrize(
@@ -353,7 +361,7 @@ def test_a_night_on_which_nobody_met_anything_new_has_no_exam(
 ) -> None:
     hand_in(table(0.5))
     result = judge(registry, seat, hall(exam=None, problem="nobody met an item that was new"), ["ncf"])
-    assert result["decision"] == "not blessed" and result["exam"]["users"] == 0
+    assert result["decision"] == "not blessed" and result["exam"]["units"] == 0
     assert seated(registry, seat) is None
     assert "nobody met an item that was new" in result["reasons"][0]
 
@@ -377,5 +385,5 @@ def test_a_night_that_is_not_published_and_a_seat_that_is_not_there_are_errors_i
 ) -> None:
     with pytest.raises(LakeError, match="night 2026-09-28 is not published"):
         examine.examine(mlflow_server.model_copy(update={"home": tmp_path}), RECOMMENDER, NIGHT, ["ncf"])
-    with pytest.raises(SettingsError, match="there is no seat 'chef'; the seats are recommender"):
+    with pytest.raises(SettingsError, match="there is no seat 'chef'; the seats are recommender, forecaster"):
         find_seat("chef")

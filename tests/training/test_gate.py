@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.gate import POLICIES, Evidence, Policy, Sitting, Verdict, decide
+from nightshift.seats import SEATS
+from training.exams import EXAMINERS, examiner
+from training.gate import METRICS, POLICIES, Evidence, Policy, Sitting, Verdict, decide
 
 START, END = date(2026, 9, 28), date(2026, 9, 28)
 POLICY = Policy(
-    primary="gain", guardrails={"hits": 0.1, "spread": 0.3}, floors={"hits": 0.05}, draws=400, min_users=30
+    primary="gain", guardrails={"hits": 0.1, "spread": 0.3}, floors={"hits": 0.05}, draws=400, min_units=30
 )
 UNIT = st.floats(0, 1, allow_nan=False, width=32)
 
@@ -27,9 +29,24 @@ def sitting(name: str, gain: np.ndarray, *, hits: np.ndarray | None = None, spre
 
 
 def evidence(candidate: Sitting | None, champion: Sitting | None, **changes: object) -> Evidence:
-    users = len(candidate.per_user["gain"]) if candidate and candidate.per_user else 60
+    users = len(candidate.per_unit["gain"]) if candidate and candidate.per_unit else 60
     baseline = sitting("popularity baseline", np.zeros(users))
-    return replace(Evidence("exam", START, END, candidate, champion, baseline), **changes)  # type: ignore[arg-type]
+    return replace(Evidence("exam", START, END, candidate, champion, (baseline,)), **changes)  # type: ignore[arg-type]
+
+
+def sitters(evidence: Evidence) -> dict[str, Sitting]:
+    """Everyone who sat the exam, by role."""
+    assert evidence.candidate is not None and evidence.champion is not None
+    (baseline,) = evidence.baselines
+    return {"candidate": evidence.candidate, "champion": evidence.champion, "baseline": baseline}
+
+
+def seated(evidence: Evidence, changed: dict[str, Sitting]) -> Evidence:
+    """The same evidence with some of its sitters changed."""
+    now = {**sitters(evidence), **changed}
+    return replace(
+        evidence, candidate=now["candidate"], champion=now["champion"], baselines=(now["baseline"],)
+    )
 
 
 def noisy(seed: int, mean: float, users: int = 200) -> np.ndarray:
@@ -65,7 +82,7 @@ def test_with_an_empty_seat_the_candidate_must_beat_the_baseline_beyond_noise() 
 
 def test_a_candidate_that_beats_the_champion_but_not_the_baseline_does_not_take_the_seat() -> None:
     strong = sitting("popularity baseline", BASE + 0.2)
-    verdict = decide(replace(CLEARLY_BETTER, baseline=strong), POLICY)
+    verdict = decide(replace(CLEARLY_BETTER, baselines=(strong,)), POLICY)
     assert verdict.decision == "keep"
     assert [check.name for check in verdict.failing()] == ["better than the popularity baseline"]
 
@@ -115,12 +132,12 @@ MISSING = {
     "no user at all": {
         "candidate": sitting("candidate", BASE[:0]),
         "champion": sitting("champion", BASE[:0]),
-        "baseline": sitting("popularity baseline", BASE[:0]),
+        "baselines": (sitting("popularity baseline", BASE[:0]),),
     },
     "too few users": {
         "candidate": sitting("candidate", BASE[:29] + 0.1),
         "champion": sitting("champion", BASE[:29]),
-        "baseline": sitting("popularity baseline", np.zeros(29)),
+        "baselines": (sitting("popularity baseline", np.zeros(29)),),
     },
 }
 
@@ -140,11 +157,11 @@ def test_missing_evidence_is_not_blessed_and_says_what_is_missing(case: str) -> 
 )
 @settings(max_examples=30, deadline=None)
 def test_one_figure_that_is_not_a_number_is_not_blessed(who: str, at: int, value: float) -> None:
-    model = getattr(CLEARLY_BETTER, who)
-    spoilt = model.per_user["gain"].copy()
+    model = sitters(CLEARLY_BETTER)[who]
+    spoilt = model.per_unit["gain"].copy()
     spoilt[at] = value
-    broken = replace(model, per_user={**model.per_user, "gain": spoilt})
-    assert decide(replace(CLEARLY_BETTER, **{who: broken}), POLICY).decision == "not blessed"  # type: ignore[arg-type]
+    broken = replace(model, per_unit={**model.per_unit, "gain": spoilt})
+    assert decide(seated(CLEARLY_BETTER, {who: broken}), POLICY).decision == "not blessed"
 
 
 @pytest.mark.parametrize("who", ["candidate", "champion"])
@@ -201,7 +218,7 @@ def test_equal_evidence_gives_an_equal_verdict_and_another_exam_another_interval
         exam_digest="x",
         candidate=replace(mixed.candidate, exam_digest="x"),  # type: ignore[type-var]
         champion=replace(mixed.champion, exam_digest="x"),  # type: ignore[type-var]
-        baseline=replace(mixed.baseline, exam_digest="x"),
+        baselines=(replace(mixed.baselines[0], exam_digest="x"),),
     )
     assert decide(mixed, POLICY).reason != decide(renamed, POLICY).reason
 
@@ -238,7 +255,7 @@ def skewed(random: np.random.Generator, users: int) -> tuple[np.ndarray, np.ndar
         (symmetric, 100, 0.05),
         (symmetric, 400, 0.05),
         (skewed, 300, 0.05),
-        (skewed, POLICIES["recommender"].min_users, 0.065),
+        (skewed, POLICIES["recommender"].min_units, 0.065),
     ],
 )
 def test_a_model_no_better_than_the_champion_is_promoted_in_about_one_night_of_twenty_at_most(
@@ -250,18 +267,16 @@ def test_a_model_no_better_than_the_champion_is_promoted_in_about_one_night_of_t
     for night in range(nights):
         one, other = draw(random, users)
         tonight = evidence(sitting("candidate", one), sitting("champion", other))
-        tonight = replace(tonight, baseline=sitting("popularity baseline", np.full(users, -1.0)))
-        seeded = {
-            name: replace(getattr(tonight, name), exam_digest=str(night))
-            for name in ("candidate", "champion", "baseline")
-        }
-        promoted += decide(replace(tonight, exam_digest=str(night), **seeded), policy).decision == "promote"
+        tonight = replace(tonight, baselines=(sitting("popularity baseline", np.full(users, -1.0)),))
+        seeded = {who: replace(model, exam_digest=str(night)) for who, model in sitters(tonight).items()}
+        tonight = seated(replace(tonight, exam_digest=str(night)), seeded)
+        promoted += decide(tonight, policy).decision == "promote"
     sampling_error = 2 * np.sqrt(allowed * (1 - allowed) / nights)
     assert 0 < promoted / nights <= allowed + sampling_error
 
 
 def test_the_recommenders_gate_does_not_decide_on_an_exam_so_small_that_skew_passes_for_a_gain() -> None:
-    policy = replace(POLICY, min_users=POLICIES["recommender"].min_users)
+    policy = replace(POLICY, min_units=POLICIES["recommender"].min_units)
     sat = {
         users: decide(
             evidence(sitting("candidate", noisy(1, 0.6, users)), sitting("champion", noisy(2, 0.3, users))),
@@ -285,10 +300,76 @@ def test_a_model_that_is_truly_better_is_found_at_a_usual_exam_size() -> None:
 
 
 def test_every_seat_that_has_a_policy_asks_for_metrics_that_the_scorer_gives() -> None:
-    from nightshift.seats import SEATS
-    from training.scoring import METRICS
+    assert set(POLICIES) == set(SEATS) == set(EXAMINERS)
+    for seat in SEATS.values():
+        policy, scored = POLICIES[seat.name], set(examiner(seat.name).metrics)
+        assert policy.primary == seat.primary_metric
+        assert {policy.primary, *policy.guardrails, *policy.floors} <= scored <= set(METRICS)
+        assert METRICS[policy.primary].higher_is_better is seat.higher_is_better
 
-    assert set(POLICIES) == set(SEATS)
-    policy = POLICIES["recommender"]
-    assert policy.primary == SEATS["recommender"].primary_metric
-    assert {policy.primary, *policy.guardrails, *policy.floors} <= set(METRICS)
+
+FORECASTS = Policy(primary="mse", guardrails={"mae": 0.05}, floors={"miss_80": 0.1}, draws=400, min_units=30)
+
+
+def forecaster(name: str, mse: np.ndarray, mae: float = 5.0, miss: float = 0.02) -> Sitting:
+    errors = {"mse": mse, "mae": np.full(len(mse), mae)}
+    return Sitting(name, "exam", errors, {"miss_80": miss}, date(2026, 9, 27))
+
+
+def forecasts(candidate: Sitting, champion: Sitting | None) -> Evidence:
+    topics = len(candidate.per_unit["mse"])
+    cheap = (
+        forecaster("last value baseline", np.full(topics, 90.0)),
+        forecaster("seasonal naive baseline", np.full(topics, 70.0)),
+    )
+    return Evidence("exam", START, END, candidate, champion, cheap, unit="topics")
+
+
+ERRORS = 40 + 10 * noisy(0, 0.5)
+
+
+def test_where_lower_is_better_the_lower_error_wins_and_the_higher_does_not() -> None:
+    low, high = forecaster("candidate", ERRORS - 4), forecaster("champion", ERRORS)
+    won = decide(forecasts(low, high), FORECASTS)
+    assert won.decision == "promote"
+    assert "MSE 41.0" in won.reason and "against 45.0" in won.reason and "-4.00" in won.reason
+    assert "the same 200 topics" in won.checks[1].sentence
+    lost = decide(forecasts(replace(high, name="candidate"), replace(low, name="champion")), FORECASTS)
+    assert lost.decision == "keep" and "Not better than the champion beyond noise" in lost.reason
+
+
+def test_a_gain_of_less_than_the_smallest_worth_a_change_is_one_in_errors_too() -> None:
+    champion = forecaster("champion", ERRORS)
+    verdict = decide(forecasts(forecaster("candidate", ERRORS * 0.995), champion), FORECASTS)
+    assert verdict.decision == "keep" and "by less than 1 %" in verdict.reason
+
+
+def test_of_several_baselines_the_best_must_be_beaten() -> None:
+    between = decide(forecasts(forecaster("candidate", ERRORS + 35), None), FORECASTS)
+    assert between.decision == "not blessed"
+    assert [check.name for check in between.failing()] == ["better than the seasonal naive baseline"]
+
+
+def test_an_error_that_grows_too_much_or_stands_above_its_limit_blocks() -> None:
+    champion = forecaster("champion", ERRORS)
+    costly = decide(forecasts(forecaster("candidate", ERRORS - 4, mae=5.4), champion), FORECASTS)
+    assert [check.name for check in costly.failing()] == ["guardrail MAE"]
+    off = decide(forecasts(forecaster("candidate", ERRORS - 4, miss=0.11), champion), FORECASTS)
+    assert "is above the limit of 0.1" in off.reason and off.decision == "keep"
+
+
+@given(gap=st.floats(-20, 20), noise=st.integers(0, 50))
+@settings(max_examples=25, deadline=None)
+def test_turning_a_metric_upside_down_turns_nothing_else(gap: float, noise: int) -> None:
+    upwards = Policy(primary="gain", guardrails={}, floors={}, draws=200, min_units=30, min_gain=0.0)
+    downwards = replace(upwards, primary="mse")
+    one, other = ERRORS, ERRORS + gap + 5 * noisy(noise, 0)
+
+    def verdict(policy: Policy, sign: float) -> str:
+        mine, theirs, cheap = (
+            Sitting(name, "exam", {policy.primary: sign * values}, {}, date(2026, 9, 27))
+            for name, values in (("candidate", one), ("champion", other), ("cheap baseline", one + 50))
+        )
+        return decide(Evidence("exam", START, END, mine, theirs, (cheap,)), policy).decision
+
+    assert verdict(downwards, 1.0) == verdict(upwards, -1.0)

@@ -22,8 +22,9 @@ from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
 from tests.conftest import TINY_START, publish_day, tiny_day
 from training.examine import examine, open_hall
+from training.exams import Scores
+from training.exams.ranking import PER_USER, Exam
 from training.next_day import figures, next_day
-from training.scoring import PER_USER, Scores
 
 PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
 DAYS = [TINY_START + timedelta(days=number) for number in range(5)]
@@ -94,11 +95,13 @@ def test_a_night_is_examined_on_its_day_and_the_winner_judged_on_the_next(
 
 def test_the_baseline_knows_nothing_of_the_exam_day(config: Settings) -> None:
     """Its first item is what most people met on the days before, counted here by hand."""
-    hall = open_hall(config, NIGHT)
+    hall = open_hall(config, RECOMMENDER, NIGHT)
     before = Lake(config.lake_dir).read("interactions", DAYS[0], DAYS[-3]).to_pandas()
     counted = before.drop_duplicates(["user_id", "item_id"])["item_id"].value_counts()
-    scores = hall.baseline.score(hall.exam.features[:1])[0] if hall.exam else np.zeros(ITEMS)
-    assert counted[hall.baseline.items[int(np.argmax(scores))]] == counted.max()
+    assert isinstance(hall.exam, Exam)
+    baseline = hall.baselines["popularity"]
+    scores = baseline.score(hall.exam.features[:1])[0]
+    assert counted[baseline.items[int(np.argmax(scores))]] == counted.max()
     assert hall.night.train_end == DAYS[-3] and hall.night.exam_start == NIGHT
 
 
@@ -114,7 +117,7 @@ def test_a_day_that_the_champion_was_trained_on_cannot_judge_it(
 def test_intervals_hold_the_mean_and_narrow_with_more_users() -> None:
     def result(users: int) -> dict[str, object]:
         hits = np.random.default_rng(0).permutation(np.arange(users) % 4 == 0).astype(float)
-        scores = Scores(dict.fromkeys(PER_USER, hits), 0.5)
+        scores = Scores(dict.fromkeys(PER_USER, hits), {"coverage_at_10": 0.5})
         return figures("", scores, "digest")
 
     few, many = result(40), result(4_000)

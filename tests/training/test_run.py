@@ -23,8 +23,9 @@ from nightshift.seats import SEATS
 from nightshift.settings import Settings
 from tests.conftest import free_port
 from tests.training.conftest import TINY_NIGHT
+from training.exams.recommender import EXAMINER
 from training.families import FAMILIES, Family
-from training.recipe import Night, resolve_night
+from training.recipe import Night
 from training.run import train
 from training.tracking import StoppedError, open_run
 
@@ -105,7 +106,7 @@ def test_the_data_digest_is_the_lakes_own(home: Settings, done: dict[str, Any]) 
     run = registry.client.get_run(done["result"]["run_id"])
     version = registry.get(SEATS["recommender"], done["result"]["version"])
     lake = Lake(home.lake_dir)
-    night = resolve_night(lake, TINY_NIGHT, home)
+    night = EXAMINER.night(lake, TINY_NIGHT, home)
     digest = lake.digest(night.train_start, night.train_end)
 
     assert version.tags["data_digest"] == digest
@@ -120,7 +121,7 @@ def test_the_version_says_where_it_came_from_and_loads(home: Settings, done: dic
     version = registry.get(SEATS["recommender"], done["result"]["version"])
 
     assert version.run_id == done["result"]["run_id"]
-    night = resolve_night(Lake(home.lake_dir), TINY_NIGHT, home)
+    night = EXAMINER.night(Lake(home.lake_dir), TINY_NIGHT, home)
     assert version.tags["night"] == str(TINY_NIGHT)
     assert version.tags["exam_start"] == str(night.exam_start)
     assert version.tags["family"] == "ncf" and version.tags["train_end"] < version.tags["exam_start"]
@@ -218,10 +219,10 @@ def test_a_smoke_run_says_on_its_page_from_which_day_on_it_was_trained(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(home.lake_dir)
-    night = resolve_night(lake, TINY_NIGHT, home)
+    night = EXAMINER.night(lake, TINY_NIGHT, home)
     start = night.train_end - timedelta(days=2)
     assert night.train_start < start
-    monkeypatch.setattr("training.recipe.SMOKE_DAYS", 3)
+    monkeypatch.setattr("training.exams.recommender.SMOKE_DAYS", 3)
     monkeypatch.setattr(Family, "load", lambda self: Breaks())
     with pytest.raises(ValueError, match=f"trained from {start} on"):
         train(FAMILIES["ncf"], TINY_NIGHT, home, smoke=True, seed=0)

@@ -23,7 +23,14 @@ KEPT = render.Page(
     family="ncf",
     night=date(2026, 10, 1),
     champion=5,
-    exam={"users": 1812, "digest": "abc123", "start": "2026-10-01", "end": "2026-10-01"},
+    exam={
+        "units": 1812,
+        "unit": "users",
+        "digest": "abc123",
+        "start": "2026-10-01",
+        "end": "2026-10-01",
+        "about": "1,812 users who met something new",
+    },
     scores={"candidate": {"ndcg_at_10": 0.0612}, "champion": {"ndcg_at_10": 0.0598}, "popularity": {}},
     verdict=Verdict("keep", (CHECKS[1].sentence,), CHECKS),
 )

@@ -19,6 +19,7 @@ import pandas as pd
 
 from nightshift.errors import ContractError
 from nightshift.seats import RecommenderModel
+from training.exams import Scores
 
 PER_USER = ("hr_at_10", "ndcg_at_10", "recall_at_50", "auc", "precision_at_10")
 METRICS = (*PER_USER, "coverage_at_10")
@@ -47,6 +48,9 @@ class Exam:
     end: date
     digest: str
 
+    def __len__(self) -> int:
+        return len(self.users)
+
     def head(self, users: int) -> Exam:
         """The same exam for the first `users` alone."""
         return replace(
@@ -57,19 +61,6 @@ class Exam:
             features=self.features.iloc[:users],
             digest=f"{self.digest}:{users}" if users < len(self.users) else self.digest,
         )
-
-
-@dataclass(frozen=True)
-class Scores:
-    """A model's result: `per_user[metric]` is float64 [users], in the order of `Exam.users`."""
-
-    per_user: dict[str, np.ndarray]
-    coverage_at_10: float
-
-    def means(self) -> dict[str, float]:
-        """Every metric's mean over the users; all zero if nobody sat the exam."""
-        means = {name: float(v.mean()) if len(v) else 0.0 for name, v in self.per_user.items()}
-        return {**means, "coverage_at_10": self.coverage_at_10}
 
 
 def score_model(model: RecommenderModel, exam: Exam) -> Scores:
@@ -101,7 +92,7 @@ def score_model(model: RecommenderModel, exam: Exam) -> Scores:
             for name, value in _one_user(ranked[at], np.array(wanted)).items():
                 result[name][row] = value
         shown[_top_items(ranked)] = True
-    return Scores(result, float(shown.mean()) if len(shown) else 0.0)
+    return Scores(result, {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0})
 
 
 def _one_user(scores: np.ndarray, wanted: np.ndarray) -> dict[str, float]:

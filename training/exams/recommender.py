@@ -1,21 +1,24 @@
-"""Sets the exam of a night: reads the lake for what happened, and Feast for what was known before."""
+"""The recommender's exam: reads the lake for what happened, and Feast for what was known before."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime, time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from nightshift import featurestore
 from nightshift.contracts.features import USER_FEATURES, USER_VIEW
-from nightshift.errors import LakeError
-from nightshift.lake import Lake
+from nightshift.errors import NoDataError
+from nightshift.lake import Lake, training_window
 from nightshift.settings import Settings
+from training.baselines.popularity import Popularity
+from training.exams import EmptyExamError, Scores
+from training.exams.ranking import METRICS, Exam, score_model
 from training.recipe import Night
-from training.scoring import Exam
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -24,8 +27,60 @@ if TYPE_CHECKING:
 STEERED = "recommendation"  # the channel of what a user met because the service showed it
 
 
-class EmptyExamError(LakeError):
-    """Nobody met anything new on the exam days."""
+TRAIN_WINDOW_DAYS = 90  # a season: older behaviour says little about what somebody will look for next
+SMOKE_DAYS = 7
+
+
+class Discovery:
+    """Examiner of the recommender seat: what did users meet for the first time on the exam days?"""
+
+    unit = "users"
+    metrics = METRICS
+
+    def night(self, lake: Lake, day: date, settings: Settings, *, smoke: bool = False) -> Night:
+        """The exam is the last published days; `smoke` keeps the last few training days alone."""
+        start, end, exam_start = training_window(
+            lake,
+            day,
+            window_days=TRAIN_WINDOW_DAYS,
+            exam_days=settings.exam_days,
+            exam_users=settings.exam_users,
+        )
+        if not lake.paths("interactions", start, end):
+            raise NoDataError(
+                f"night {day}: no interactions were published from {start} to {end}: "
+                "the recommender seat is left out tonight"
+            )
+        night = Night(night=day, train_start=start, train_end=end, exam_start=exam_start)
+        if not smoke:
+            return night
+        days = [day for day in lake.days() if start <= day <= end]
+        return replace(night, train_start=days[-SMOKE_DAYS:][0])
+
+    def digest(self, lake: Lake, night: Night) -> str:
+        return lake.digest(night.train_start, night.train_end)
+
+    def set(self, lake: Lake, settings: Settings, night: Night) -> Exam:
+        return build_exam(lake, featurestore.open_store(settings), night, settings)
+
+    def baselines(self, lake: Lake, settings: Settings, night: Night) -> dict[str, Any]:
+        """Popularity, from the training window alone."""
+        interactions = lake.read("interactions", night.train_start, night.train_end)
+        items = lake.latest("items", night.train_end)
+        return {
+            "popularity": Popularity(
+                interactions.select(["user_id", "item_id"]).to_pandas(), items.to_pandas()
+            )
+        }
+
+    def score(self, model: Any, exam: Exam) -> Scores:
+        return score_model(model, exam)
+
+    def about(self, exam: Exam) -> str:
+        return f"{len(exam):,} users who met something new; the whole catalogue ranked, items met before left out"
+
+
+EXAMINER = Discovery()
 
 
 def build_exam(lake: Lake, store: FeatureStore, night: Night, settings: Settings) -> Exam:

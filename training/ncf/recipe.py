@@ -20,14 +20,15 @@ from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
 from nightshift.errors import LakeError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
-from training.exam import EmptyExamError, build_exam
+from training.exams import EmptyExamError
+from training.exams.ranking import Exam, score_model
+from training.exams.recommender import EXAMINER, build_exam
 from training.ncf import explain
 from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window, reference_rows
 from training.ncf.fit import Hyper, Inputs, fit
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory, write
-from training.recipe import LogEpoch, Night, Trained, resolve_night
-from training.scoring import Exam, score_model
+from training.recipe import LogEpoch, Night, Trained
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -89,7 +90,7 @@ RECIPE = NCF()
 def _validation_start(lake: Lake, night: Night, window: Window, settings: Settings) -> int:
     """Which of the window's days is the first to validate on, by the exam's own rule; 0 if too few are left."""
     try:
-        rehearsal = resolve_night(lake, night.train_end, settings)
+        rehearsal = EXAMINER.night(lake, night.train_end, settings)
     except LakeError:
         return 0
     return sum(day < rehearsal.exam_start for day in window.days)

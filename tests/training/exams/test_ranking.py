@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.errors import ContractError
-from training import scoring
-from training.scoring import METRICS, Exam, score_model
+from training.exams import ranking
+from training.exams.ranking import METRICS, Exam, score_model
 
 ITEMS = [f"i{n:02d}" for n in range(60)]
 
@@ -96,10 +96,10 @@ def test_a_tie_ranks_the_irrelevant_item_first() -> None:
 
 def test_items_that_the_model_does_not_know_rank_last_and_are_not_shown() -> None:
     model = Table(falling(2)[:, :5], ITEMS[:5])
-    scores = score_model(model, exam([["i59"], ["i00"]])).per_user
+    scores = score_model(model, exam([["i59"], ["i00"]])).per_unit
     assert scores["hr_at_10"].tolist() == [0, 1]
     assert scores["auc"].tolist() == [0, 1]
-    assert score_model(model, exam([["i59"]])).coverage_at_10 == pytest.approx(5 / 60)
+    assert score_model(model, exam([["i59"]])).totals["coverage_at_10"] == pytest.approx(5 / 60)
 
 
 def test_items_no_longer_on_offer_take_no_place() -> None:
@@ -122,12 +122,12 @@ def test_users_are_scored_in_chunks_with_the_same_result(monkeypatch: pytest.Mon
     model = Table(random.normal(size=(17, 60)), ITEMS)
     sheet = exam([[str(item)] for item in random.choice(ITEMS, 17)])
     at_once = score_model(model, sheet)
-    monkeypatch.setattr(scoring, "CHUNK_CELLS", 180)
+    monkeypatch.setattr(ranking, "CHUNK_CELLS", 180)
     in_chunks = score_model(model, sheet)
 
-    assert in_chunks.coverage_at_10 == at_once.coverage_at_10
-    for name, values in at_once.per_user.items():
-        np.testing.assert_array_equal(in_chunks.per_user[name], values)
+    assert in_chunks.totals["coverage_at_10"] == at_once.totals["coverage_at_10"]
+    for name, values in at_once.per_unit.items():
+        np.testing.assert_array_equal(in_chunks.per_unit[name], values)
 
 
 def test_scores_of_the_wrong_shape_are_refused() -> None:
@@ -144,8 +144,8 @@ def test_the_head_of_an_exam_is_the_same_exam_for_fewer_users() -> None:
     model = Table(falling(3), ITEMS)
     head = sheet.head(2)
 
-    expected = score_model(model, sheet).per_user["ndcg_at_10"][:2]
-    np.testing.assert_array_equal(score_model(model, head).per_user["ndcg_at_10"], expected)
+    expected = score_model(model, sheet).per_unit["ndcg_at_10"][:2]
+    np.testing.assert_array_equal(score_model(model, head).per_unit["ndcg_at_10"], expected)
     assert head.digest != sheet.digest
     assert sheet.head(3).digest == sheet.digest
 

@@ -11,7 +11,8 @@ from nightshift import featurestore
 from nightshift.contracts.features import USER_FEATURES
 from nightshift.lake import Lake
 from nightshift.settings import Settings
-from training.exam import EmptyExamError, build_exam, discoveries
+from training.exams import EmptyExamError
+from training.exams.recommender import build_exam, discoveries
 from training.recipe import Night
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz")), max_size=25)

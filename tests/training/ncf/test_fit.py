@@ -14,13 +14,13 @@ from nightshift.lake import Lake
 from nightshift.settings import Settings
 from tests.training.ncf.conftest import CPU, SMALL
 from training.baselines.popularity import Popularity
-from training.exam import build_exam
+from training.exams.ranking import score_model
+from training.exams.recommender import build_exam
 from training.ncf.data import Window
 from training.ncf.fit import Hyper, Inputs, fit, scale
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory
 from training.recipe import Night
-from training.scoring import score_model
 
 
 def weights(window: Window, seed: int) -> dict[str, torch.Tensor]:

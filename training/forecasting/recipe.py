@@ -1,0 +1,206 @@
+"""The recipe of every forecaster, top to bottom: rows, examples, search, intervals, refit, package, pictures.
+
+The examples' weeks are cut in three, in time, with HORIZON weeks between so that no target reaches into the next
+part: the oldest are fitted to, the middle ones choose how strongly to regularise, the newest judge that model and
+say how wide its intervals must be. Then the model is fitted again on all of them, for the newest weeks say most.
+Its intervals are those of the model before, which knew less: so they are, if anything, too wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nightshift import featurestore
+from nightshift.contracts.features import TOPIC_VIEW, VIEWS
+from nightshift.errors import NoDataError
+from nightshift.settings import Settings
+from training.exams.forecaster import rows_of_weeks
+from training.forecasting import conformal, explain, package
+from training.forecasting.conformal import Intervals
+from training.forecasting.data import FEATURES, Windows, split, typical, windows_from_rows
+from training.forecasting.fit import Fitted, fit
+from training.forecasting.hyper import Hyper
+from training.recipe import LogEpoch, Night, Trained
+
+LEAST_WEEKS, LEAST_EXAMPLES = 40, 200  # of known changes: less leaves no week to choose and none to judge by
+VALID_SHARE, JUDGE_SHARE = 0.1, 0.2  # of the weeks
+JUDGE_WEEKS = 52  # at most: a year has every season, and an older one says less about the next weeks
+SIZE_WEEKS = 104  # before those: where the topics' error sizes are taken from
+REFERENCE_WEEKS, REFERENCE_ROWS = 52, 5_000
+SMOKE_EXAMPLES = 2_000
+USED = {  # which settings a kind has
+    "ridge": ("bare", "alphas"),
+    "lightgbm": ("bare", "leaves", "tree_rate", "max_trees", "tree_patience", "tree_rows"),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """fitted: examples to fit to; valid: to choose by; judge: to measure with."""
+
+    fitted: Windows
+    valid: Windows
+    judge: Windows
+
+
+class ForecastRecipe:
+    """One kind of `training.forecasting.fit.KINDS` for the forecaster seat."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def train(
+        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+    ) -> Trained:
+        hyper = replace(Hyper(), members=2, max_epochs=2, max_trees=20) if smoke else Hyper()
+        store = featurestore.open_store(settings)
+        rows = rows_of_weeks(store, night.train_start, night.train_end, night.night)
+        return self.train_rows(rows, night, workdir, hyper, smoke=smoke, seed=seed, log_epoch=log_epoch)
+
+    def train_rows(
+        self,
+        rows: pd.DataFrame,
+        night: Night,
+        workdir: Path,
+        hyper: Hyper,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+    ) -> Trained:
+        """`train` from the topics' feature rows on.
+
+        Raises:
+            NoDataError: too few changes of velocity are known.
+        """
+        filled = typical(rows)
+        windows, keys = windows_from_rows(rows, filled)
+        windows, keys = _usable(windows, keys, night)
+        parts = cut(windows)
+        if smoke:
+            parts = replace(parts, fitted=_some(parts.fitted, seed))
+        found = fit(self.kind, parts.fitted, parts.valid, hyper, seed=seed, after_epoch=log_epoch)
+        judged = found.predict(parts.judge)
+        intervals = _intervals(found, windows, parts.judge, judged[:, -1])
+        metrics = judge(parts.judge, judged[:, -1], intervals.scale)
+        everything = _some(windows, seed) if smoke else windows
+        final = fit(
+            self.kind,
+            everything,
+            None,
+            hyper,
+            seed=seed,
+            after_epoch=lambda epoch, told: log_epoch(epoch, _refit_only(told)),
+            chosen=found.chosen,
+        )
+        topics = [str(topic) for topic in pd.unique(keys["topic"])]
+        explained, picked = explain.attributions(
+            final, parts.judge, seed, rows=20 if smoke else explain.EXPLAINED
+        )
+        velocity = keys["velocity"].to_numpy(np.float64)[windows.time >= parts.judge.time.min()]
+        return Trained(
+            package=package.write(final, intervals, topics, filled, _newest_row(rows), workdir),
+            params=self._params(hyper, found, parts, len(topics), len(windows)),
+            metrics=metrics,
+            features=FEATURES,
+            reference=_reference(rows, seed),
+            data=keys.assign(change=windows.y[:, -1].astype(np.float64)).reset_index(drop=True),
+            table="indicators",
+            figures={
+                "learning_curve.png": explain.learning_curve(found),
+                "forecasts.png": explain.forecasts(parts.judge, judged[:, -1], intervals, velocity, topics),
+                "error_by_horizon.png": explain.error_by_horizon(parts.judge, judged),
+                "error_by_topic.png": explain.error_by_topic(parts.judge, judged[:, -1], topics),
+                "shap.png": explain.shap_figure(explained, parts.judge.x[picked]),
+            },
+        )
+
+    def _params(
+        self, hyper: Hyper, found: Fitted, parts: Parts, topics: int, examples: int
+    ) -> dict[str, Any]:
+        trees = {name for name in USED["lightgbm"] if name not in USED["ridge"]}
+        used = USED.get(self.kind) or tuple(name for name in asdict(hyper) if name not in trees)
+        sizes = {f"examples_{name}": len(getattr(parts, name)) for name in ("fitted", "valid", "judge")}
+        settings = {name: value for name, value in asdict(hyper).items() if name in used}
+        return {**settings, **found.chosen, "topics": topics, "examples": examples, **sizes}
+
+
+def cut(windows: Windows) -> Parts:
+    """The examples in three parts by time, HORIZON weeks apart."""
+    first, after = int(windows.time.min()), int(windows.time.max()) + 1
+    weeks = after - first
+    judged = min(JUDGE_WEEKS, round(JUDGE_SHARE * weeks))
+    earlier, judge_part = split(windows, after - judged)
+    fitted, valid = split(earlier, after - judged - windows.horizon - round(VALID_SHARE * weeks))
+    return Parts(fitted, valid, judge_part)
+
+
+def judge(windows: Windows, forecast: np.ndarray, scale: dict[int, float]) -> dict[str, float]:
+    """Figures of forecasts [n] that the model was not fitted to, as the exam names them, in points.
+
+    The intervals are judged on the newer half of the weeks, calibrated on the older one: to measure them on what
+    they were calibrated on would prove nothing.
+    """
+    outcome = windows.y[:, -1].astype(np.float64)
+    squared, still = np.mean(np.square(outcome - forecast)), np.mean(np.square(outcome))
+    older, newer = (
+        (windows.time < (middle := np.median(windows.time)) - windows.horizon),
+        windows.time >= middle,
+    )
+    half = conformal.calibrate((outcome - forecast)[older], windows.series[older], scale)
+    covered = conformal.coverage(half, forecast[newer], outcome[newer], windows.series[newer])
+    return {
+        "mse": float(squared),
+        "mae": float(np.mean(np.abs(outcome - forecast))),
+        "skill": float(1 - squared / still) if still else 0.0,
+        **{f"coverage_{level}": share for level, share in covered.items()},
+    }
+
+
+def _usable(windows: Windows, keys: pd.DataFrame, night: Night) -> tuple[Windows, pd.DataFrame]:
+    """The examples whose change is known, their series numbered anew; enough of them."""
+    known = np.isfinite(windows.y[:, -1])
+    weeks = len(np.unique(windows.time[known]))
+    if weeks < LEAST_WEEKS or known.sum() < LEAST_EXAMPLES:
+        raise NoDataError(
+            f"night {night.night}: the velocity's change is known for {known.sum()} examples in {weeks} weeks "
+            f"({night.train_start} to {night.train_end}); a forecaster needs {LEAST_EXAMPLES} in {LEAST_WEEKS}: "
+            "the seat is left out tonight"
+        )
+    kept, named = windows.where(known), keys[known].reset_index(drop=True)
+    return replace(kept, series=pd.factorize(named["topic"])[0].astype(np.int64)), named
+
+
+def _some(windows: Windows, seed: int) -> Windows:
+    """At most SMOKE_EXAMPLES, drawn evenly."""
+    if len(windows) <= SMOKE_EXAMPLES:
+        return windows
+    return windows.where(np.random.default_rng(seed).choice(len(windows), SMOKE_EXAMPLES, replace=False))
+
+
+def _intervals(fitted: Fitted, windows: Windows, judged: Windows, forecast: np.ndarray) -> Intervals:
+    first = int(judged.time.min())
+    before = windows.where((windows.time + windows.horizon < first) & (windows.time >= first - SIZE_WEEKS))
+    sizes = conformal.error_sizes(before.y[:, -1] - fitted.predict(before)[:, -1], before.series)
+    return conformal.calibrate(judged.y[:, -1] - forecast, judged.series, sizes)
+
+
+def _refit_only(told: dict[str, float]) -> dict[str, float]:
+    return {f"refit_{name}": value for name, value in told.items()}
+
+
+def _newest_row(rows: pd.DataFrame) -> pd.Series:
+    """The example of the package: a row of the newest week whose velocity is known."""
+    return rows[rows["velocity"].notna()].sort_values("week", kind="stable").iloc[-1]
+
+
+def _reference(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The watched columns of a sample of the newest year's rows: what the watch compares a new week with."""
+    weeks = sorted(rows["week"].unique())[-REFERENCE_WEEKS:]
+    newest = rows.loc[rows["week"].isin(weeks), list(VIEWS[TOPIC_VIEW].watched)].astype(np.float64)
+    return newest.sample(min(REFERENCE_ROWS, len(newest)), random_state=seed).reset_index(drop=True)
