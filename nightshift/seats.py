@@ -14,19 +14,46 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from nightshift.contracts.features import HORIZON, TOPIC_VIEW, TOPIC_WINDOW, USER_VIEW
+from nightshift.contracts.indicators import INDICATOR_NAMES
 from nightshift.contracts.interactions import CHANNELS, DEVICES
 
 
 @dataclass(frozen=True)
 class Seat:
+    """service: what BentoML serves the seat with. port: the setting with the port that it listens on.
+
+    view: the features (nightshift.contracts.features.VIEWS) whose drift the watch looks for.
+    """
+
     name: str
     registered_model: str
     primary_metric: str
     higher_is_better: bool
+    service: str
+    port: str
+    view: str
 
 
-RECOMMENDER = Seat("recommender", "recommender", primary_metric="ndcg_at_10", higher_is_better=True)
-SEATS: dict[str, Seat] = {RECOMMENDER.name: RECOMMENDER}
+RECOMMENDER = Seat(
+    "recommender",
+    "recommender",
+    primary_metric="ndcg_at_10",
+    higher_is_better=True,
+    service="serving.recommender:Recommender",
+    port="serving_port",
+    view=USER_VIEW,
+)
+FORECASTER = Seat(
+    "forecaster",
+    "forecaster",
+    primary_metric="mse",
+    higher_is_better=False,
+    service="serving.forecaster:Forecaster",
+    port="forecaster_port",
+    view=TOPIC_VIEW,
+)
+SEATS: dict[str, Seat] = {seat.name: seat for seat in (RECOMMENDER, FORECASTER)}
 
 # NUL is the one character that PostgreSQL cannot store in a text.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern="^[^\\x00]+$")]
@@ -62,6 +89,29 @@ class RecommenderModel(Protocol):
 
     def reason(self, user_id: str, column: int) -> str:
         """One short line on why this item is shown to this user."""
+        ...
+
+
+class ForecasterModel(Protocol):
+    """A packaged forecaster, as `Registry.load` returns it (NumPy and, for trees, LightGBM; no torch).
+
+    features: columns wanted in `rows`, as Feast names them (`view:feature`).
+    typical: bare feature name → what it is taken to be where it is missing: `*_usual` and `*_spread` of a
+        typical topic, so that a window of nobody knows which topic can be scored.
+    topics: the topics it learnt from; it answers for others too.
+    """
+
+    features: list[str]
+    typical: dict[str, float]
+    topics: list[str]
+
+    def forecast(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The velocity's change in the HORIZON weeks after each row's week, float64, finite, in points.
+
+        rows: the bare names of `features` and `topic`, whose row it is (None if nobody's), in any order, more
+            columns are ignored; missing = NaN or absent.
+        Columns of the answer, in the order of `rows`: change, low_80, high_80, low_95, high_95.
+        """
         ...
 
 
@@ -119,6 +169,85 @@ class FeedbackRequest(Strict):
 class FeedbackResponse(BaseModel):
     accepted: int = Field(description="Events stored by this call.")
     duplicates: int = Field(description="Events that were stored before.")
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Indicators = Annotated[
+    list[Finite | None], Field(min_length=len(INDICATOR_NAMES), max_length=len(INDICATOR_NAMES))
+]
+
+
+class ForecastRequest(Strict):
+    """A topic, or its window: exactly one of them."""
+
+    topic: Id | None = Field(None, description="Its past four weeks are read from the feature store.")
+    window: Annotated[list[Indicators], Field(min_length=TOPIC_WINDOW, max_length=TOPIC_WINDOW)] | None = (
+        Field(
+            None,
+            description=f"Four weeks, oldest first, each [{', '.join(INDICATOR_NAMES)}]; null where unknown.",
+        )
+    )
+
+
+class Interval(BaseModel):
+    low: float
+    high: float
+
+
+class Driver(BaseModel):
+    indicator: str = Field(
+        description="One of the indicators, or `history`: all else that the model goes by."
+    )
+    effect: float = Field(description="Points of the forecast change that are due to it (Shapley value).")
+
+
+class ForecastResponse(BaseModel):
+    """Velocity is a score of 0 to 100 points; 50 is the topic's usual pace."""
+
+    topic: str | None
+    week: str | None = Field(description="The ISO week the forecast starts from; null for a bare window.")
+    velocity: float = Field(description="Now.")
+    change: float = Field(description=f"What it is expected to change in the next {HORIZON} weeks.")
+    forecast: float = Field(description="Velocity then: velocity + change, within 0..100.")
+    interval_80: Interval = Field(description="Holds the change of 80 % of such forecasts.")
+    interval_95: Interval
+    base: float = Field(description="The change forecast of a topic that does as usual; + effects = change.")
+    drivers: list[Driver] = Field(description="Strongest first.")
+    coverage: float = Field(description="Share of the velocity's weight that was known, 0..1.")
+    model_version: str
+    family: str | None
+    features_at: datetime | None
+    note: str | None = None
+
+
+class TrendsRequest(BaseModel):
+    """The query of GET /trends; texts, so a number is read from one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: int = Field(10, ge=1, le=1_000, description="How many topics.")
+
+
+class Trend(BaseModel):
+    rank: int
+    topic: str
+    week: str | None
+    velocity: float
+    change: float
+    forecast: float
+    interval_80: Interval
+    base: float
+    drivers: list[Driver]
+
+
+class TrendsResponse(BaseModel):
+    """Topics by forecast velocity, highest first."""
+
+    trends: list[Trend]
+    topics: int = Field(description="How many were forecast.")
+    left_out: int = Field(description="Topics whose indicators are too old or too few.")
+    model_version: str
+    note: str | None = None
 
 
 assert DEVICES == ("mobile", "desktop", "tablet", "unknown"), "FeedbackEvent.device repeats the contract"

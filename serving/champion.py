@@ -2,7 +2,8 @@
 
 A thread asks the registry who is champion, loads and tries a new version off the request path, and then
 assigns one reference: a request sees the old model or the new one, whole. Whatever goes wrong (MLflow down,
-a version that cannot be loaded or scores nonsense) the model that serves keeps serving.
+a version that cannot be loaded or answers nonsense) the model that serves keeps serving.
+What a seat's model must be able to do is the service's to say: it brings `prepare`, which tries a package out.
 """
 
 from __future__ import annotations
@@ -14,13 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-import pandas as pd
-
-from nightshift.contracts.features import USER_FEATURES, numeric
-from nightshift.seats import RECOMMENDER, RecommenderModel, Seat
+from nightshift.seats import Seat
 from nightshift.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,19 +28,19 @@ REFUSED_RETRY, REFUSED_RETRY_AT_MOST = 5.0, 300.0  # seconds; a load can fail fo
 # What clients are told; what was wrong may name addresses and paths, and stands in the log alone.
 AWAY = "the registry cannot be asked who is champion; the log of the service says why"
 UNFIT = "this version cannot be seated; the log of the service says why"
-NOBODY = "nobody-who-was-ever-seen"  # the user that a new version is tried on
+
+Ready = TypeVar("Ready")
 
 log = logging.getLogger("nightshift.serving")
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """One version, ready to answer. column: item id → score column."""
+class Bundle(Generic[Ready]):
+    """One version, ready to answer: `ready` is what `prepare` made of its package."""
 
-    model: RecommenderModel
+    ready: Ready
     version: Version
     metrics: dict[str, float]
-    column: dict[str, int]
     seated_at: datetime
 
 
@@ -56,19 +53,26 @@ class Refused:
     retry_at: float
 
 
-class Champion:
-    """Who serves. `bundle` is the one reference that requests read; None until somebody is seated."""
+class Champion(Generic[Ready]):
+    """Who serves. `bundle` is the one reference that requests read; None until somebody is seated.
+
+    prepare: makes a loaded package ready to answer and tries it out; raises if it breaks the seat's protocol.
+    about: what GET /model says of it beyond what is true of every seat.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        on_swap: Callable[[], None],
+        seat: Seat,
+        prepare: Callable[[Any], Ready],
+        about: Callable[[Ready], dict[str, Any]] = lambda ready: {},
+        on_swap: Callable[[], None] = lambda: None,
         before_swap: Callable[[], None] = lambda: None,
-        seat: Seat = RECOMMENDER,
     ) -> None:
-        self.bundle: Bundle | None = None
+        self.bundle: Bundle[Ready] | None = None
         self.seat = seat
         self._settings = settings
+        self._prepare, self._about = prepare, about
         self._on_swap, self._before_swap = on_swap, before_swap
         self._registry: Registry | None = None
         self._reachable = True
@@ -111,8 +115,7 @@ class Champion:
             "verdict_reason": tags.get("verdict_reason"),
             "exam": exam_figures(tags),
             "training": bundle.metrics,
-            "items": len(bundle.column),
-            "user_features": list(bundle.model.user_features),
+            **self._about(bundle.ready),
             "note": note,
         }
 
@@ -176,41 +179,11 @@ class Champion:
         log.warning("version %s is seated", version.number)
         settle_memory()
 
-    def _load(self, version: Version) -> Bundle:
+    def _load(self, version: Version) -> Bundle[Ready]:
         registry = self._opened()
-        model: RecommenderModel = registry.load(self.seat, version.number)
+        package = registry.load(self.seat, version.number)
         metrics = registry.metrics(version.run_id) if version.run_id else {}
-        try_out(model)
-        column = {item: place for place, item in enumerate(model.items)}
-        return Bundle(model, version, metrics, column, datetime.now(UTC))
-
-
-def try_out(model: RecommenderModel) -> None:
-    """Warm a model up by answering for somebody unknown. Raises ValueError if it breaks the seat's protocol."""
-    items = len(model.items)
-    if not items or items != len(set(model.items)):
-        raise ValueError(f"the model has {items} items, {len(set(model.items))} of them distinct")
-    if len(model.titles) != items:
-        raise ValueError(f"the model has {items} items but {len(model.titles)} titles")
-    scores = np.asarray(model.score(frame(NOBODY, model.user_features, {})))
-    if scores.shape != (1, items) or not np.isfinite(scores).all():
-        raise ValueError(f"scores have shape {scores.shape}, expected (1, {items}), all finite")
-    model.known(NOBODY)
-    model.seen(NOBODY)
-    model.reason(NOBODY, 0)
-
-
-_NUMERIC = frozenset(numeric(USER_FEATURES))
-
-
-def frame(user_id: str, features: list[str], values: dict[str, Any]) -> pd.DataFrame:
-    """One user as `RecommenderModel.score` takes it: bare feature names, a missing value is NaN or None."""
-    row: dict[str, Any] = {"user_id": [user_id]}
-    for reference in features:
-        name = reference.partition(":")[2] or reference
-        value = values.get(name)
-        row[name] = [np.nan if value is None else float(value)] if name in _NUMERIC else [value]
-    return pd.DataFrame(row)
+        return Bundle(self._prepare(package), version, metrics, datetime.now(UTC))
 
 
 def exam_figures(tags: dict[str, str]) -> dict[str, float | str]:

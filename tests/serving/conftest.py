@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from nightshift.lake import Lake
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
 from tests.conftest import TINY_START, free_port, publish_day, tiny_day
 
@@ -105,19 +107,49 @@ def config(home: Path, mlflow: Process) -> Settings:
 
 
 class Packer:
-    """Logs tiny models and registers them as versions of the recommender."""
+    """Logs tiny models and registers them as versions of a seat."""
 
-    def __init__(self, config: Settings, folder: Path) -> None:
+    def __init__(self, config: Settings, folder: Path, seat: Seat = RECOMMENDER) -> None:
         from nightshift.registry import Registry
 
         self.registry = Registry(config)
-        self.folder = folder
+        self.seat = seat
+        self._root = folder
 
-    def submit(self, *, seed: int = 0, broken: bool = False, nonsense: bool = False) -> int:
+    def folder(self) -> Path:
+        folder = self._root / str(time.monotonic_ns())
+        folder.mkdir(parents=True)
+        return folder
+
+    def log(
+        self, predictor: Path, artifacts: dict[str, Path], metrics: dict[str, float], tags: dict[str, str]
+    ) -> int:
         import mlflow
 
-        folder = self.folder / str(time.monotonic_ns())
-        folder.mkdir(parents=True)
+        mlflow.set_experiment(f"nightshift/{self.seat.name}")
+        with mlflow.start_run() as run:
+            mlflow.log_metrics(metrics)
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(predictor),
+                artifacts={name: str(path) for name, path in artifacts.items()},
+                signature=mlflow.models.infer_signature(pd.DataFrame({"user_id": ["u"]}), np.zeros((1, 2))),
+                pip_requirements=["numpy"],
+            )
+        version = self.registry.submit(
+            self.seat, run_id=run.info.run_id, model_uri=logged.model_uri, tags={**tags, "verdict": "promote"}
+        )
+        return version.number
+
+    def promote(self, number: int) -> None:
+        self.registry.promote(self.seat, number, by="test", reason="test")
+
+
+class Recommenders(Packer):
+    """Tables of scores."""
+
+    def submit(self, *, seed: int = 0, broken: bool = False, nonsense: bool = False) -> int:
+        folder = self.folder()
         random = np.random.default_rng(seed)
         users = [f"u{n:03d}" for n in range(USERS)]
         met = np.zeros((USERS, ITEMS), np.uint8)
@@ -139,30 +171,12 @@ class Packer:
             "broken": broken,
         }
         (folder / "config.json").write_text(json.dumps(config))
-        mlflow.set_experiment("nightshift/recommender")
-        with mlflow.start_run() as run:
-            mlflow.log_metric("ndcg_at_10", 0.25)
-            logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(PREDICTOR),
-                artifacts={
-                    "weights": str(folder / "weights.safetensors"),
-                    "config": str(folder / "config.json"),
-                },
-                signature=mlflow.models.infer_signature(pd.DataFrame({"user_id": ["u"]}), np.zeros((1, 2))),
-                pip_requirements=["numpy"],
-            )
-        tags = {"family": "tiny", "night": "2026-09-01", "exam_ndcg_at_10": "0.31", "exam_users": "17"}
-        version = self.registry.submit(
-            RECOMMENDER,
-            run_id=run.info.run_id,
-            model_uri=logged.model_uri,
-            tags={**tags, "verdict": "promote"},
+        return self.log(
+            PREDICTOR,
+            {"weights": folder / "weights.safetensors", "config": folder / "config.json"},
+            {"ndcg_at_10": 0.25},
+            {"family": "tiny", "night": "2026-09-01", "exam_ndcg_at_10": "0.31", "exam_users": "17"},
         )
-        return version.number
-
-    def promote(self, number: int) -> None:
-        self.registry.promote(RECOMMENDER, number, by="test", reason="test")
 
 
 @dataclass
@@ -185,22 +199,59 @@ class Service:
         return bool(self.model()["version"] == str(number))
 
 
+class Customers:
+    """Ask for the same without a pause from several threads; remember every answer: when, status, version."""
+
+    def __init__(self, url: str, path: str, body: dict[str, Any] | None = None, threads: int = 3) -> None:
+        self.answers: list[list[tuple[float, int, int | None]]] = [[] for _ in range(threads)]
+        self._stop = threading.Event()
+        self._url, self._path, self._body = url, path, body
+        self._threads = [threading.Thread(target=self._ask, args=(mine,)) for mine in self.answers]
+
+    def __enter__(self) -> Customers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, mine: list[tuple[float, int, int | None]]) -> None:
+        with httpx.Client(base_url=self._url, timeout=10) as client:
+            while not self._stop.is_set():
+                try:
+                    method = "GET" if self._body is None else "POST"
+                    answer = client.request(method, self._path, json=self._body)
+                    ok = answer.status_code == 200
+                    version = int(answer.json()["model_version"]) if ok else None
+                    mine.append((time.monotonic(), answer.status_code, version))
+                except httpx.HTTPError:
+                    mine.append((time.monotonic(), 0, None))
+
+
 @pytest.fixture(scope="module")
-def packer(config: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packer]:
+def tracking(config: Settings) -> Iterator[None]:
+    """MLflow's address is one per process: leave it to others as it was."""
     import mlflow
 
     before = mlflow.get_tracking_uri()
-    yield Packer(config, tmp_path_factory.mktemp("packages"))
-    mlflow.set_tracking_uri(before)  # it is one per process: leave it to others as it was
+    yield
+    mlflow.set_tracking_uri(before)
     mlflow.set_registry_uri(before)
 
 
 @pytest.fixture(scope="module")
-def service(config: Settings, packer: Packer) -> Iterator[Service]:
-    """The service, started before there is a champion; then version 1 is seated."""
+def packer(config: Settings, tracking: None, tmp_path_factory: pytest.TempPathFactory) -> Recommenders:
+    return Recommenders(config, tmp_path_factory.mktemp("packages"))
+
+
+def serving(config: Settings, seat: Seat) -> tuple[str, Process]:
+    """The address and the process of a seat's service, not yet started."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.recommender:Recommender"]
+    command = [sys.executable, "-m", "bentoml", "serve", seat.service]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {
         "NIGHTSHIFT_HOME": str(config.home),
@@ -211,11 +262,22 @@ def service(config: Settings, packer: Packer) -> Iterator[Service]:
         "BENTOML_DO_NOT_TRACK": "True",
         "TMPDIR": str(config.home / "tmp"),
     }
-    (config.home / "tmp").mkdir()
-    process = Process(command, environment, config.home / "serving.log", f"{url}/livez")
+    (config.home / "tmp").mkdir(exist_ok=True)
+    return url, Process(command, environment, config.home / f"{seat.name}.log", f"{url}/livez")
+
+
+def build_features(config: Settings, night: date) -> subprocess.Popen[bytes]:
+    build = [sys.executable, "-m", "feature_repo.build", "--night", night.isoformat()]
+    variables = {**os.environ, "NIGHTSHIFT_HOME": str(config.home)}
+    return subprocess.Popen(build, env=variables, cwd=PROJECT)
+
+
+@pytest.fixture(scope="module")
+def service(config: Settings, packer: Recommenders) -> Iterator[Service]:
+    """The service, started before there is a champion; then version 1 is seated."""
+    url, process = serving(config, RECOMMENDER)
     first = packer.submit(seed=1)
-    build = [sys.executable, "-m", "feature_repo.build", "--night", TINY_START.isoformat()]
-    building = subprocess.Popen(build, env={**os.environ, **environment}, cwd=PROJECT)
+    building = build_features(config, TINY_START)
     try:
         process.start()
         service = Service(url, process, {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from nightshift.sources.market import Market
 from nightshift.visits import visit
 from serving.champion import AWAY, UNFIT
 from tests.conftest import TINY_START, publish_day, tiny_day
-from tests.serving.conftest import ITEMS, Packer, Process, Service, item_id, wait_until
+from tests.serving.conftest import ITEMS, Customers, Process, Recommenders, Service, item_id, wait_until
 
 TODAY = TINY_START + timedelta(days=1)  # by the data clock, until a later day is published
 
@@ -275,41 +274,13 @@ def test_simulated_customers_click_and_coming_twice_stores_nothing_twice(
 # --- swaps -----------------------------------------------------------------------------------------------
 
 
-class Customers:
-    """Ask without a pause from several threads; remember every answer."""
-
-    def __init__(self, service: Service, threads: int = 3) -> None:
-        self.answers: list[list[tuple[float, int, int | None]]] = [[] for _ in range(threads)]
-        self._stop = threading.Event()
-        self._url = service.url
-        self._threads = [threading.Thread(target=self._ask, args=(mine,)) for mine in self.answers]
-
-    def __enter__(self) -> Customers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, mine: list[tuple[float, int, int | None]]) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post("/recommend", json={"user_id": "u002", "k": 5})
-                    ok = answer.status_code == 200
-                    version = int(answer.json()["model_version"]) if ok else None
-                    mine.append((time.monotonic(), answer.status_code, version))
-                except httpx.HTTPError:
-                    mine.append((time.monotonic(), 0, None))
+RECOMMENDATION = ("/recommend", {"user_id": "u002", "k": 5})
 
 
-def test_promotions_are_swapped_in_without_a_dropped_request(service: Service, packer: Packer) -> None:
+def test_promotions_are_swapped_in_without_a_dropped_request(service: Service, packer: Recommenders) -> None:
     versions = [packer.submit(seed=n) for n in (2, 3, 4)]
     promoted = {}
-    with Customers(service) as customers:
+    with Customers(service.url, *RECOMMENDATION) as customers:
         for version in versions:
             packer.promote(version)
             promoted[version] = time.monotonic()
@@ -326,7 +297,7 @@ def test_promotions_are_swapped_in_without_a_dropped_request(service: Service, p
         assert first - promoted[version] < 4
 
 
-def test_a_version_that_cannot_serve_never_takes_the_seat(service: Service, packer: Packer) -> None:
+def test_a_version_that_cannot_serve_never_takes_the_seat(service: Service, packer: Recommenders) -> None:
     good = int(service.model()["version"])
     for broken in (packer.submit(broken=True), packer.submit(nonsense=True)):
         packer.promote(broken)
@@ -354,11 +325,11 @@ def test_features_that_are_too_old_by_the_data_clock_are_not_used(service: Servi
 
 
 def test_with_mlflow_stopped_it_serves_and_catches_up_when_it_is_back(
-    service: Service, packer: Packer, mlflow: Process
+    service: Service, packer: Recommenders, mlflow: Process
 ) -> None:
     serving, following = int(service.model()["version"]), packer.submit(seed=9)
     mlflow.stop()
-    with Customers(service, threads=2) as customers:
+    with Customers(service.url, *RECOMMENDATION, threads=2) as customers:
         wait_until(lambda: not service.model()["registry"]["reachable"], 20)
         assert service.model()["registry"]["error"] == AWAY
         assert service.serves(serving)
