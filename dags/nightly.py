@@ -10,8 +10,8 @@ against the Production champion on the same fresh exam, and seats the winner, if
 | `audit` | Great Expectations; a bad day goes to quarantine | mend the data, run that night again |
 | `publish` | the audited day enters the lake in one step | nothing was published |
 | `features` | builds features point in time, fills the online store | run again: it goes on |
-| `train` | one task per family, one at a time (pool `gpu`) | retried; its MLflow run is closed |
-| `gate` | the exam and the verdict, per seat | the champion keeps its seat |
+| `train` | one task per family, one at a time (pool `gpu`); skipped without data | retried; its MLflow run is closed |
+| `gate_…` | the exam and the verdict, one task per seat | the champion keeps its seat |
 | `report` | closes the night | – |
 
 It runs at midnight (Asia/Seoul), whenever the watch asks for a retrain, or by hand: **Trigger**, fill in what
@@ -80,9 +80,10 @@ with DAG(
 
     chosen = families()
     judge = "training.examine {} --families {}"
-    some = "all_done_min_one_success"  # the gate itself says which family is missing
+    # The gate itself says which family is missing. A seat that the lake has no data for is skipped throughout.
+    some = "all_done_min_one_success"
     gates = [step(f"gate_{s}", judge.format(s, chosen_for(s)), trigger_rule=some) for s in SEATS]
-    report = step("report", "nightshift.night report")
+    report = step("report", "nightshift.night report", trigger_rule="none_failed_min_one_success")
     trained = train.expand(family=chosen)
     features >> trained >> gates >> report
     trained >> report  # a family that failed makes the night fail, even though the gate judged the others

@@ -1,15 +1,16 @@
-"""Compares the newest day's users with those the champion was trained on; on drift, a retrain can be requested.
+"""Compares what the newest day brought with what each seat's champion was trained on; on drift, a retrain can be
+requested.
 
     python -m monitoring.watch [--night 2026-10-12]            looks, and changes nothing else: run it at will
     python -m monitoring.watch --request --night 2026-10-12    requests a retrain if that look saw drift
 
-Looking is one run of the MLflow experiment `nightshift/watch` per day and champion, with Evidently's report and
+Looking is one run of the MLflow experiment `nightshift/watch` per seat, day and champion, with Evidently's report and
 the scores. Requesting is the watch DAG's business, because only its task can wake the nightly DAG: exit status 0
 means "wake it", 99 means that there is nothing to ask for, and why is said.
 
-A request is a fact `home/triggers/<day>-v<champion>.json`, then the step `retrain-request` of that day. It counts
-as made once both are there, and not for the DAG run that made it: a task killed before Airflow heard of its
-success is retried in the same run, and succeeds again.
+A request is a fact `home/triggers/<day>-<seat>-v<champion>.json` per seat that drifted, then the step
+`retrain-request` of that day. It counts as made once both are there, and not for the DAG run that made it: a task
+killed before Airflow heard of its success is retried in the same run, and succeeds again.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ import pandas as pd
 
 from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
 from nightshift.commands import emit, read_step, run_command
-from nightshift.contracts.features import USER_VIEW, watched
+from nightshift.contracts.features import VIEWS, View
 from nightshift.errors import FeatureError, RegistryError
 from nightshift.lake import write_json
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import SEATS, Seat
 from nightshift.settings import Settings
 from nightshift.settings import settings as read_settings
 
@@ -47,43 +48,56 @@ NOTHING_TO_ASK = 99  # the exit status that Airflow's BashOperator shows as "ski
 DAG_RUN = "AIRFLOW_CTX_DAG_RUN_ID"  # set by the BashOperator: the same for every try of a task
 
 
-def newest_features(settings: Settings, night: date | None) -> tuple[date, Path]:
-    """The newest day (no later than `night`) that has user features, and their file.
+def newest_day(settings: Settings, night: date | None) -> date:
+    """The newest day (no later than `night`) that has features.
 
     Raises:
         FeatureError: there is none.
     """
-    folder = settings.features_dir / USER_VIEW
-    found = {date.fromisoformat(p.stem.removeprefix("day=")): p for p in folder.glob("day=*.parquet")}
+    daily = [view.name for view in VIEWS.values() if view.daily]
+    folder = settings.features_dir / daily[0]
+    found = [date.fromisoformat(p.stem.removeprefix("day=")) for p in folder.glob("day=*.parquet")]
     days = [day for day in found if night is None or day <= night]
     if not days:
         until = f" up to {night}" if night else ""
         raise FeatureError(
-            f"{folder}: no user features{until}; run `python -m feature_repo.build --night DATE` first"
+            f"{folder}: no features{until}; run `python -m feature_repo.build --night DATE` first"
         )
-    return max(days), found[max(days)]
+    return max(days)
 
 
-def active_users(path: Path) -> pd.DataFrame:
-    """The watched features of the users who came that day; a damaged file raises FeatureError."""
+def rows_of_day(settings: Settings, view: View, day: date) -> pd.DataFrame:
+    """What came to be known of each key with that day, watched columns only; who was away is not in it.
+
+    A view that is not daily has few such days: on the others nothing new can have drifted.
+
+    Raises:
+        FeatureError: the day's file is not there, or damaged.
+    """
+    path = settings.features_dir / view.name / f"day={day}.parquet"
     try:
         features = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise FeatureError(
             f"{path} cannot be read ({error}); delete it and build the features again"
         ) from error
+    if "event_timestamp" in features:  # an opening brings years of a topic: its newest row is what it is now
+        features = features.sort_values("event_timestamp", kind="stable").drop_duplicates(
+            view.key, keep="last"
+        )
+    watched = [name for name in view.watched if name in features]
     # Who was away has no features of the day at all, and would only blur the missing shares.
-    return features[features[[c for c in watched() if c in features]].notna().any(axis=1)]
+    return features.loc[features[watched].notna().any(axis=1), watched]
 
 
-def reference_of(registry: Registry, champion: Version, into: Path) -> pd.DataFrame:
+def reference_of(registry: Registry, seat: Seat, champion: Version, into: Path) -> pd.DataFrame:
     """What the champion was trained on. Raises RegistryError if its run has no such file."""
     path = registry.artifact(champion.run_id, REFERENCE, into)
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RegistryError(
-            f"{RECOMMENDER.name} v{champion.number}: {REFERENCE} of its run {champion.run_id} "
+            f"{seat.name} v{champion.number}: {REFERENCE} of its run {champion.run_id} "
             f"cannot be read ({error}); train and promote a new version"
         ) from error
 
@@ -91,44 +105,66 @@ def reference_of(registry: Registry, champion: Version, into: Path) -> pd.DataFr
 def watch(
     settings: Settings, night: date | None, policy: Policy | None = None
 ) -> tuple[date, dict[str, Any]]:
-    """Look at the newest day, keep what was seen in MLflow; returns the day and the step's result.
+    """Look at the newest day for every seat, keep what was seen in MLflow; returns the day and the step's result.
 
     Raises:
-        FeatureError: no features. RegistryError: MLflow is down, or the champion has no reference.
+        FeatureError: no features. RegistryError: MLflow is down, or a champion has no reference.
     """
     from nightshift.registry import Registry
 
-    day, path = newest_features(settings, night)
+    day = newest_day(settings, night)
     registry = Registry(settings)
-    champion = registry.champion(RECOMMENDER)
+    seen = {seat.name: look(settings, registry, seat, day, policy or Policy()) for seat in SEATS.values()}
+    return day, summed_up(day, seen)
+
+
+def look(settings: Settings, registry: Registry, seat: Seat, day: date, policy: Policy) -> dict[str, Any]:
+    """Compare what the day brought for one seat with what its champion was trained on."""
+    view = VIEWS[seat.view]
+    champion = registry.champion(seat)
     if champion is None:
-        nobody = Decision(
-            False, 0.0, False, f"seat {RECOMMENDER.name} has no champion: nothing to compare with"
+        nobody = Decision(False, 0.0, False, f"seat {seat.name} has no champion: nothing to compare with")
+        return result_of(None, [], nobody, None)
+    if not view.daily and rows_of_day(settings, view, day).empty:
+        nothing = Decision(
+            False, 0.0, False, f"nothing was told of any {view.key} on {day}: nothing to compare"
         )
-        return day, result_of(day, None, [], nobody, None)
+        return result_of(champion.number, [], nothing, None)
     from monitoring.drift import compare
 
     with tempfile.TemporaryDirectory() as temporary:
-        reference = reference_of(registry, champion, Path(temporary) / "reference")
+        reference = reference_of(registry, seat, champion, Path(temporary) / "reference")
         html = Path(temporary) / "drift.html"
-        scores = compare(active_users(path), reference, watched(), html)
-        decision = decide(scores, policy or Policy(), day, requests(settings))
-        run_id = record(registry, day, champion, scores, decision, html)
-    return day, result_of(day, champion.number, scores, decision, run_id)
+        scores = compare(rows_of_day(settings, view, day), reference, list(view.watched), html)
+        decision = decide(scores, policy, day, requests(settings))
+        run_id = record(registry, seat, day, champion, scores, decision, html)
+    return result_of(champion.number, scores, decision, run_id)
 
 
 def result_of(
-    day: date, champion: int | None, scores: list[ColumnScore], decision: Decision, run_id: str | None
+    champion: int | None, scores: list[ColumnScore], decision: Decision, run_id: str | None
 ) -> dict[str, Any]:
+    """What was seen for one seat."""
     return {
         "drift": decision.drift,
         "columns": [score.as_dict() for score in scores],
         "share": decision.share,
         "reason": decision.reason,
         "champion": champion,
-        "day": day,
         "run_id": run_id,
         "already_requested": decision.already_requested,
+    }
+
+
+def summed_up(day: date, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The step's result: whether any seat's world drifted, and what was seen for each."""
+    drifted = [seat for seat, result in seen.items() if result["drift"]]
+    return {
+        "day": day,
+        "drift": bool(drifted),
+        "already_requested": any(seen[seat]["already_requested"] for seat in drifted),
+        "reason": "; ".join(f"{seat}: {seen[seat]['reason']}" for seat in drifted or seen),
+        "seats": seen,
     }
 
 
@@ -151,7 +187,9 @@ def request(settings: Settings, day: date, policy: Policy | None = None) -> tupl
     covered = covering(day, policy or Policy(), requests(settings))
     if covered:
         return False, covered
-    keep_request(settings, seen)
+    for seat, result in seen["seats"].items():
+        if result["drift"]:
+            keep_request(settings, day, seat, result)
     return True, seen["reason"]
 
 
@@ -168,12 +206,12 @@ def _made(settings: Settings, day: date) -> bool:
     return step is not None and (step["dag_run"] is None or step["dag_run"] != os.environ.get(DAG_RUN))
 
 
-def keep_request(settings: Settings, result: dict[str, Any]) -> Path:
-    """Write the fact that a retrain was requested; doing it again changes nothing."""
-    path = _triggers(settings) / f"{result['day']}-v{result['champion']}.json"
+def keep_request(settings: Settings, day: date, seat: str, result: dict[str, Any]) -> Path:
+    """Write the fact that a retrain was requested for a seat; doing it again changes nothing."""
+    path = _triggers(settings) / f"{day}-{seat}-v{result['champion']}.json"
     if not path.exists():
-        kept = {name: result[name] for name in ("day", "champion", "share", "reason", "columns", "run_id")}
-        write_json(path, {"fact": "RetrainRequested", "seat": RECOMMENDER.name, **kept})
+        kept = {name: result[name] for name in ("champion", "share", "reason", "columns", "run_id")}
+        write_json(path, {"fact": "RetrainRequested", "seat": seat, "day": day.isoformat(), **kept})
     return path
 
 
@@ -186,19 +224,20 @@ def _triggers(settings: Settings) -> Path:
 
 def record(
     registry: Registry,
+    seat: Seat,
     day: date,
     champion: Version,
     scores: list[ColumnScore],
     decision: Decision,
     html: Path,
 ) -> str:
-    """The run of the experiment `nightshift/watch` for this day and champion, logged unless it was before.
+    """The run of the experiment `nightshift/watch` for this seat, day and champion, logged unless it was before.
 
     Returns its id. Raises RegistryError if MLflow is down.
     """
     tags = {
-        "nightshift.task": f"watch@{day}",
-        "seat": RECOMMENDER.name,
+        "nightshift.task": f"watch-{seat.name}@{day}",
+        "seat": seat.name,
         "champion_version": str(champion.number),
         "day": day.isoformat(),
         "drift": str(decision.drift).lower(),
@@ -214,7 +253,9 @@ def record(
         kept = _kept(registry, experiment, tags["nightshift.task"], champion)
         if kept is not None:
             return kept  # the watch runs hourly, on the same day until a newer one comes
-        run = registry.client.create_run(experiment, run_name=f"{day} v{champion.number}", tags=tags)
+        run = registry.client.create_run(
+            experiment, run_name=f"{day} {seat.name} v{champion.number}", tags=tags
+        )
         run_id: str = run.info.run_id
         try:
             _log_metrics(registry, run_id, metrics)

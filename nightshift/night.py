@@ -15,7 +15,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.commands import emit, read_step, run_command
-from nightshift.errors import NightshiftError
+from nightshift.errors import NightshiftError, NothingNewError
 from nightshift.intake import next_night
 from nightshift.lake import Lake
 from nightshift.settings import PROJECT, Settings, settings
@@ -24,6 +24,12 @@ from nightshift.stack import environment
 
 class StepFailedError(NightshiftError):
     """A step of a night exited with an error; its own words are in the text."""
+
+
+class StepSkippedError(StepFailedError):
+    """A step had nothing to do, and says why; its exit status was that of NothingNewError."""
+
+    exit_status = NothingNewError.exit_status
 
 
 def families(config: Settings) -> dict[str, str]:
@@ -35,6 +41,7 @@ def run_step(config: Settings, command: list[str]) -> Any:
     """Run `python -m …`, and return its last line, decoded.
 
     Raises:
+        StepSkippedError: it had nothing to do.
         StepFailedError: with the step's last line of complaint.
     """
     process = subprocess.Popen(
@@ -49,7 +56,10 @@ def run_step(config: Settings, command: list[str]) -> Any:
         raise
     if process.returncode != 0:
         said = [line for line in complaints.strip().splitlines() if line.strip()]
-        raise StepFailedError(f"`{' '.join(command)}`: {said[-1] if said else f'exit {process.returncode}'}")
+        skipped = process.returncode == StepSkippedError.exit_status
+        raise (StepSkippedError if skipped else StepFailedError)(
+            f"`{' '.join(command)}`: {said[-1] if said else f'exit {process.returncode}'}"
+        )
     return json.loads(out.strip().splitlines()[-1])
 
 
@@ -76,13 +86,26 @@ def commands(night: date, chosen: dict[str, str], *, smoke: bool) -> list[list[s
 
 
 def run_night(
-    config: Settings, night: date, *, smoke: bool, say: Callable[[str], None] = lambda _: None
+    config: Settings,
+    night: date,
+    *,
+    smoke: bool,
+    chosen: dict[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run a night here and now, without Airflow. Returns its report."""
+    """Run a night here and now, without Airflow. Returns its report.
+
+    chosen: family → seat; default: all. A seat that the lake has no data for is left out, as in Airflow.
+    """
     result: dict[str, Any] = {}
-    for command in commands(night, families(config), smoke=smoke):
+    for command in commands(night, families(config) if chosen is None else chosen, smoke=smoke):
         say(" ".join(command))
-        result = run_step(config, command)
+        try:
+            result = run_step(config, command)
+        except StepSkippedError as skipped:
+            if not command[0].startswith("training."):
+                raise
+            say(str(skipped))
     return result
 
 

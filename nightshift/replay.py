@@ -1,4 +1,4 @@
-"""Past nights, one after another, without Airflow; each Production model judged by the next day.
+"""Past nights of the recommender, one after another, without Airflow; each Production model judged by the next day.
 
 Protocol: night D takes in day D, trains on the days before it, examines candidate and champion on day D, and
 seats a winner. The model that is then Production is scored on day D+1, which nothing has seen yet: the items
@@ -23,7 +23,7 @@ from nightshift.commands import read_step
 from nightshift.errors import SourceError
 from nightshift.intake import finished
 from nightshift.lake import write_json
-from nightshift.night import commands, data_commands, families, run_step
+from nightshift.night import data_commands, families, run_night, run_step
 from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
 from nightshift.sources import Source, open_source
@@ -65,12 +65,11 @@ def run(config: Settings, start: date, end: date, console: Console, png: Path | 
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("starting MLflow", total=len(nights) - 1)
             stack.up(lambda line: progress.update(task, description=line))
-            chosen = families(config)
+            chosen = {name: seat for name, seat in families(config).items() if seat == RECOMMENDER.name}
             for night, following in itertools.pairwise(nights):
                 progress.update(task, description=f"night {night}")
                 if not finished(config, night):
-                    for command in commands(night, chosen, smoke=False):
-                        run_step(config, command)
+                    run_night(config, night, smoke=False, chosen=chosen)
                 if read_step(config, night, "next-day-recommender") is None:
                     for command in data_commands(following):
                         run_step(config, command)

@@ -1,4 +1,4 @@
-"""The embedded stack: MLflow, Airflow (three processes) and the recommender service, on this machine.
+"""The embedded stack: MLflow, Airflow (three processes) and a service per seat, on this machine.
 
 Every process gets its own process group, a log under `home/logs/` and a line in `home/stack.json`. They are
 started in the order they need one another and stopped in the order that loses nothing: serving first (it
@@ -27,6 +27,7 @@ import psutil
 
 from nightshift.errors import StackError
 from nightshift.lake import write_json
+from nightshift.seats import SEATS, Seat
 from nightshift.settings import PROJECT, Settings
 
 START_SECONDS = 180  # measured 12–40 s on two busy cores; a cold disk takes longer
@@ -131,16 +132,25 @@ def parts(config: Settings) -> list[Part]:
         ),
         Part("scheduler", [*airflow, "scheduler", "--skip-serve-logs"]),
         Part("dag-processor", [*airflow, "dag-processor"]),
-        Part(
-            "serving",
-            [str(binary / "bentoml"), "serve", "serving.recommender:Recommender", "--host", config.host,
-             "--port", str(config.serving_port)],
-            config.serving_port, (f"{config.serving_uri}/livez",), "serving_port",
+        *(
+            Part(
+                seat.name,
+                [str(binary / "bentoml"), "serve", seat.service, "--host", config.host,
+                 "--port", str(getattr(config, seat.port))],
+                getattr(config, seat.port), (f"{service_uri(config, seat)}/livez",), seat.port,
+            )
+            for seat in SEATS.values()
         ),
     ]  # fmt: skip
 
 
-STOP_ORDER = ("serving", "scheduler", "dag-processor", "api-server", "mlflow")
+def service_uri(config: Settings, seat: Seat) -> str:
+    """Where the seat's service answers."""
+    return f"http://{config.host}:{getattr(config, seat.port)}"
+
+
+SERVICES = tuple(SEATS)  # a part's name is its seat's
+STOP_ORDER = (*SERVICES, "scheduler", "dag-processor", "api-server", "mlflow")
 
 
 class Stack:
@@ -208,14 +218,14 @@ class Stack:
         for part in early:
             self._start(part)
         for part in early:
-            if part.name != "serving":
+            if part.name not in SERVICES:
                 say(f"waiting for {part.name}")
                 self._wait(part)
         # The scheduler's first task meets a warm execution API only if that is up before it.
         for part in (p for p in wanted if p not in early):
             self._start(part)
-        for part in (p for p in early if p.name == "serving"):
-            say("waiting for the recommender service")
+        for part in (p for p in early if p.name in SERVICES):
+            say(f"waiting for the {part.name} service")
             self._wait(part)
         return [part.name for part in wanted]
 

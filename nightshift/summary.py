@@ -9,17 +9,31 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import FORECASTER, RECOMMENDER, SEATS
 from nightshift.settings import Settings
+from nightshift.stack import service_uri
+
+# What the table of a seat's exam shows, its primary metric first.
+SHOWN = {
+    "recommender": ("ndcg_at_10", "hr_at_10", "recall_at_50", "auc"),
+    "forecaster": ("mse", "mae", "skill", "coverage_80"),
+}
+COUNTED = ("interactions", "indicators")  # what happened; users and items only say who and what
 
 
 def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
     """The summary of a night, for a person."""
-    gate = summary["gates"][RECOMMENDER.name]
+    parts: list[Any] = [_data_lines(summary)]
+    for seat in SEATS:
+        gate = summary["gates"].get(seat)
+        if gate is None:
+            parts += [Text(), Text(f"The {seat} seat was left out tonight: no data for it, or no family.")]
+        else:
+            parts += [Text(), _exam_line(gate), _exam_table(gate), Text(), _verdict_lines(gate)]
     console.print()
     console.print(
         Panel(
-            Group(_data_lines(summary), Text(), _exam_table(gate), Text(), _verdict_lines(gate)),
+            Group(*parts),
             title=f"[bold]Night {summary['night']}",
             subtitle=f"{summary['seconds']:.0f} s · {sum(summary['memory_mb'].values()) / 1024:.1f} GiB",
             padding=(1, 2),
@@ -29,6 +43,8 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
         console.print("[yellow]Nobody sits in the recommender seat yet: nothing is served.")
     else:
         _show_served(summary, console)
+    if summary["trends"]:
+        _show_trends(summary, console)
     console.print("[bold]Where to look")
     for name, address, hint in (
         (
@@ -38,10 +54,11 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
         ),
         (
             "MLflow",
-            f"{config.mlflow_uri}/#/models/{RECOMMENDER.registered_model}",
+            f"{config.mlflow_uri}/#/models",
             "each version's page has its verdict",
         ),
-        ("Service", config.serving_uri, "POST /recommend, POST /feedback, GET /model"),
+        ("Service", service_uri(config, RECOMMENDER), "POST /recommend, POST /feedback, GET /model"),
+        ("Service", service_uri(config, FORECASTER), "POST /forecast, GET /trends, GET /model"),
     ):
         console.print(
             f"  {name:8} [link={address}]{address}[/link]  [dim]{hint}", soft_wrap=True, highlight=False
@@ -49,9 +66,10 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
 
 
 def _data_lines(summary: dict[str, Any]) -> Text:
-    rows, audit = summary["rows"]["interactions"], summary["audit"]
+    audit = summary["audit"]
+    rows = " and ".join(f"{n:,} {name}" for name, n in summary["rows"].items() if n and name in COUNTED)
     lines = [
-        f"{rows:,} interactions of the day in the lake, audited: all {audit['expectations']} expectations met"
+        f"{rows or 'no rows'} of the day in the lake, audited: all {audit['expectations']} expectations met"
     ]
     taken = summary["taken_in"] or {}
     if len(taken.get("days", [])) > 1:
@@ -67,30 +85,32 @@ def _data_lines(summary: dict[str, Any]) -> Text:
     return Text("\n".join(lines))
 
 
+def _exam_line(gate: dict[str, Any]) -> Text:
+    exam = gate["exam"]
+    days = exam["start"] if exam["start"] == exam["end"] else f"{exam['start']} to {exam['end']}"
+    return Text(f"The {gate['seat']}'s exam: {exam['units']:,} {exam['unit']}, {days}", style="bold")
+
+
 def _exam_table(gate: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"Exam: {gate['exam']['users']:,} users, full catalogue, {gate['exam']['start']}",
-        title_justify="left",
-    )
-    table.add_column("metric")
-    columns = [
-        ("candidate", gate["candidate_metrics"]),
-        ("champion", gate["champion_metrics"]),
-        ("popularity", gate["baseline_metrics"]),
-    ]
-    present = [(name, metrics) for name, metrics in columns if metrics]
-    for name, _ in present:
-        label = f"{name} v{gate[name]}" if gate.get(name) else name
-        table.add_column(label, justify="right")
-    for metric in present[0][1] if present else ():
-        table.add_row(metric, *(f"{metrics.get(metric, float('nan')):.4f}" for _, metrics in present))
+    """Everyone who sat the seat's exam, best first; the verdict's page has every metric."""
+    table, metrics = Table(), SHOWN[gate["seat"]]
+    present = {who: figures for who, figures in gate["scores"].items() if metrics[0] in figures}
+    table.add_column("model")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    sign = -1 if SEATS[gate["seat"]].higher_is_better else 1
+    for who, figures in sorted(present.items(), key=lambda one: sign * one[1][metrics[0]]):
+        label = f"{who} v{gate[who]}" if gate.get(who) else who
+        if who == "candidate":
+            label += f" ({gate['family']})"
+        table.add_row(label, *(f"{figures[m]:.4g}" if m in figures else "–" for m in metrics))
     return table
 
 
 def _verdict_lines(gate: dict[str, Any]) -> Text:
     style = {"promote": "bold green", "keep": "bold yellow"}.get(gate["decision"], "bold red")
     text = Text()
-    text.append(f"Verdict: {gate['decision']}\n", style=style)
+    text.append(f"{gate['seat'].capitalize()}: {gate['decision']}\n", style=style)
     text.append("\n".join(f"  {reason}" for reason in gate["reasons"]))
     return text
 
@@ -111,3 +131,21 @@ def _show_served(summary: dict[str, Any], console: Console) -> None:
             f"{visits['customers']} simulated customers visited and sent {visits['accepted']} events; "
             "they are part of the next night's data."
         )
+
+
+def _show_trends(summary: dict[str, Any], console: Console) -> None:
+    trends = summary["trends"]
+    table = Table(
+        title=f"Version {trends['model_version']} forecasts {trends['topics']} topics (velocity, 0 to 100)",
+        title_justify="left",
+    )
+    for name in ("rank", "topic", "now", "in 4 weeks (80 %)", "driven by"):
+        table.add_column(name, justify="right" if name in ("rank", "now", "in 4 weeks (80 %)") else "left")
+    for trend in trends["trends"]:
+        low, high = (trend["velocity"] + trend["interval_80"][end] for end in ("low", "high"))
+        driver = trend["drivers"][0]["indicator"].replace("_", " ") if trend["drivers"] else "–"
+        table.add_row(
+            str(trend["rank"]), trend["topic"], f"{trend['velocity']:.0f}",
+            f"{trend['forecast']:.0f} ({low:.0f} to {high:.0f})", driver,
+        )  # fmt: skip
+    console.print(table)

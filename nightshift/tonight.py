@@ -21,13 +21,14 @@ from nightshift.errors import StackError
 from nightshift.intake import next_night
 from nightshift.lake import Lake, write_json
 from nightshift.night import StepFailedError, run_step
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import FORECASTER, RECOMMENDER, Seat
 from nightshift.settings import Settings
-from nightshift.stack import Stack
+from nightshift.stack import SERVICES, Stack, service_uri
 from nightshift.summary import show
 
 DAGS = ("nightly", "watch")
-ORDER = ("plan", "ingest", "audit", "publish", "features", "families", "train", "gate_recommender", "report")
+ORDER = ("plan", "ingest", "audit", "publish", "features", "families", "train", "gate", "report")
+TRENDS = 5  # topics shown after a night
 CUSTOMERS = 200  # simulated customers who visit the service after a night of the market
 MARKS = {
     "success": "[green]✓",
@@ -102,7 +103,7 @@ def follow(config: Settings, airflow: Airflow, run_id: str, console: Console) ->
                 _print_changes(tasks, seen, console)
             if state in ("success", "failed"):
                 break
-            if gone := [name for name in Stack(config).died() if name != "serving"]:
+            if gone := [name for name in Stack(config).died() if name not in SERVICES]:
                 log = config.logs_dir / f"{gone[0]}.log"
                 raise StackError(f"{gone[0]} has died during the night; see {log}; run again: it goes on")
             time.sleep(0.5)
@@ -110,9 +111,10 @@ def follow(config: Settings, airflow: Airflow, run_id: str, console: Console) ->
         raise StackError(_why_failed(airflow, run_id, tasks))
 
 
-def _position(task: dict[str, Any]) -> tuple[int, int]:
+def _position(task: dict[str, Any]) -> tuple[int, str, int]:
     name = task["task_id"]
-    return (ORDER.index(name) if name in ORDER else len(ORDER) - 2, task["map_index"])
+    kind = name.partition("_")[0]  # gate_recommender is a gate
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER) - 2, name, task["map_index"])
 
 
 def _label(task: dict[str, Any]) -> str:
@@ -166,11 +168,26 @@ def _why_failed(airflow: Airflow, run_id: str, tasks: list[dict[str, Any]]) -> s
 
 
 def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
-    """What a night looks like from outside: the model now served, one real answer, and the visitors."""
-    with httpx.Client(base_url=config.serving_uri, timeout=30, trust_env=False) as service:
-        served = wait_until_served(config, service)
+    """What a night looks like from outside: the models now served, real answers, and the visitors."""
+    seen: dict[str, Any] = {"served": None, "recommendation": None, "visits": None}
+    return {**seen, **_recommended(config, console, customers), **_forecast(config)}
+
+
+def _forecast(config: Settings) -> dict[str, Any]:
+    with httpx.Client(base_url=service_uri(config, FORECASTER), timeout=30, trust_env=False) as service:
+        forecaster = wait_until_served(config, FORECASTER, service)
+        if forecaster is None:
+            return {"forecaster": None, "trends": None}
+        # The topics are forecast anew when a model or a day arrives, a moment after it.
+        reply = service.get("/trends", params={"k": TRENDS})
+        return {"forecaster": forecaster, "trends": reply.json() if reply.is_success else None}
+
+
+def _recommended(config: Settings, console: Console, customers: int) -> dict[str, Any]:
+    with httpx.Client(base_url=service_uri(config, RECOMMENDER), timeout=30, trust_env=False) as service:
+        served = wait_until_served(config, RECOMMENDER, service)
         if served is None:
-            return {"served": None, "recommendation": None, "visits": None}
+            return {}
         answer = None
         for user in busiest_users(config):
             reply = service.post("/recommend", json={"user_id": user, "k": 5})
@@ -187,7 +204,9 @@ def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
     return {"served": served, "recommendation": answer, "visits": visits}
 
 
-def wait_until_served(config: Settings, service: httpx.Client, seconds: float = 60) -> dict[str, Any] | None:
+def wait_until_served(
+    config: Settings, seat: Seat, service: httpx.Client, seconds: float = 60
+) -> dict[str, Any] | None:
     """The service's own word on its model, once it is the registry's champion; None with no champion.
 
     Raises:
@@ -195,7 +214,7 @@ def wait_until_served(config: Settings, service: httpx.Client, seconds: float = 
     """
     from nightshift.registry import Registry
 
-    champion = Registry(config).champion(RECOMMENDER)
+    champion = Registry(config).champion(seat)
     if champion is None:
         return None
     deadline = time.monotonic() + seconds
@@ -206,8 +225,8 @@ def wait_until_served(config: Settings, service: httpx.Client, seconds: float = 
             return model
         if time.monotonic() > deadline:
             raise StackError(
-                f"version {champion.number} is Production, but the service still answers "
-                f"{answer.status_code} {answer.text[:200]}; see {config.logs_dir / 'serving.log'}"
+                f"version {champion.number} is Production, but the {seat.name} service still answers "
+                f"{answer.status_code} {answer.text[:200]}; see {config.logs_dir / seat.name}.log"
             )
         time.sleep(0.5)
 

@@ -71,8 +71,9 @@ def test_the_request_of_a_retrain_succeeds_on_drift_and_is_skipped_without(
 
     night = tmp_path / "nights" / "2026-10-12"
     night.mkdir(parents=True)
-    seen = {"drift": drift, "reason": "", "day": night.name, "champion": 4}
-    (night / "watch.json").write_text(json.dumps({**seen, "share": 1, "columns": [], "run_id": "run"}))
+    seen = {"drift": drift, "reason": "", "champion": 4, "share": 1, "columns": [], "run_id": "run"}
+    told = {"drift": drift, "reason": "", "day": night.name, "seats": {"recommender": seen}}
+    (night / "watch.json").write_text(json.dumps(told))
     monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
     request = copy.copy(dags["watch"].get_task("request_retrain"))
     words = request.bash_command.partition(" -m ")[2].split()

@@ -15,11 +15,13 @@ from scipy.stats import wasserstein_distance
 from feature_repo.pipelines.user import user_features
 from monitoring.drift import EFFECT, MAX_ROWS, compare, threshold
 from monitoring.triggers import ColumnScore, Policy, decide
-from nightshift.contracts.features import watched
+from nightshift.contracts.features import USER_VIEW, VIEWS
 from nightshift.settings import Settings
 from nightshift.sources.market import Market
 
 DRIFT_DAY, REFERENCE_DAYS, QUIET_DAYS = date(2026, 10, 12), 7, 4
+
+WATCHED = list(VIEWS[USER_VIEW].watched)
 
 
 def sample(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
@@ -111,7 +113,7 @@ def market() -> pd.DataFrame:
         features = user_features(
             ibis.memtable(met), ibis.memtable(pa.concat_tables(items)), ibis.memtable(tables["users"]), day
         )
-        parts.append(connection.to_pyarrow(features).to_pandas()[watched()].assign(day=day))
+        parts.append(connection.to_pyarrow(features).to_pandas()[WATCHED].assign(day=day))
     return pd.concat(parts).dropna(subset="interactions_1d")
 
 
@@ -122,7 +124,7 @@ def test_no_column_of_the_market_alarms_on_quiet_days_and_most_do_on_the_drift_d
     reference = market[market["day"].isin(days[:REFERENCE_DAYS])]
     drifted = {}
     for day in days[REFERENCE_DAYS:]:
-        found = compare(market[market["day"] == day], reference, watched(), tmp_path / "drift.html")
+        found = compare(market[market["day"] == day], reference, WATCHED, tmp_path / "drift.html")
         drifted[day] = sum(score.drifted for score in found)
         assert decide(found, Policy(), day).drift == (day == DRIFT_DAY)
     assert drifted.pop(DRIFT_DAY) >= 5

@@ -15,10 +15,10 @@ import pytest
 from monitoring import watch
 from monitoring.triggers import ColumnScore, Policy, decide
 from nightshift.commands import emit, read_step, run_command
-from nightshift.contracts.features import USER_VIEW, watched
+from nightshift.contracts.features import TOPIC_VIEW, USER_VIEW, VIEWS
 from nightshift.errors import FeatureError, RegistryError
 from nightshift.registry import PRODUCTION, Registry
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import FORECASTER, RECOMMENDER, SEATS, Seat
 from nightshift.settings import Settings
 
 DAY = date(2026, 10, 12)
@@ -26,7 +26,7 @@ DAY = date(2026, 10, 12)
 
 def users(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
     random = np.random.default_rng(seed)
-    return pd.DataFrame({name: random.gamma(2.0, 2.0, rows) + shift for name in watched()})
+    return pd.DataFrame({name: random.gamma(2.0, 2.0, rows) + shift for name in VIEWS[USER_VIEW].watched})
 
 
 def put_features(settings: Settings, day: date, features: pd.DataFrame) -> None:
@@ -41,16 +41,20 @@ def home(mlflow_server: Settings, tmp_path: Path) -> Iterator[Settings]:
     """An own home and an empty seat; whoever sat in it is put back."""
     settings = mlflow_server.model_copy(update={"home": tmp_path})
     registry = Registry(settings)
-    before = registry.champion(RECOMMENDER)
-    if before is not None:
-        registry.client.delete_registered_model_alias(RECOMMENDER.registered_model, PRODUCTION)
+    before = {seat: registry.champion(seat) for seat in SEATS.values()}
+    for seat, champion in before.items():
+        if champion is not None:
+            registry.client.delete_registered_model_alias(seat.registered_model, PRODUCTION)
     yield settings
-    if before is not None:
-        name, number = RECOMMENDER.registered_model, str(before.number)
-        registry.client.set_registered_model_alias(name, PRODUCTION, number)
+    for seat, champion in before.items():
+        name, now = seat.registered_model, registry.champion(seat)
+        if champion is not None:
+            registry.client.set_registered_model_alias(name, PRODUCTION, str(champion.number))
+        elif now is not None:
+            registry.client.delete_registered_model_alias(name, PRODUCTION)
 
 
-def seat_champion(settings: Settings, reference: pd.DataFrame | None) -> int:
+def seat_champion(settings: Settings, reference: pd.DataFrame | None, seat: Seat = RECOMMENDER) -> int:
     registry = Registry(settings)
     found = registry.client.get_experiment_by_name("nightshift/test-watch")
     experiment = found.experiment_id if found else registry.client.create_experiment("nightshift/test-watch")
@@ -60,9 +64,50 @@ def seat_champion(settings: Settings, reference: pd.DataFrame | None) -> int:
         reference.to_parquet(file)
         registry.client.log_artifact(run_id, str(file), "features")
     registry.client.set_terminated(run_id)
-    version = registry.submit(RECOMMENDER, run_id=run_id, model_uri=f"runs:/{run_id}/model", tags={})
-    registry.promote(RECOMMENDER, version.number, by="test", reason="first")
+    version = registry.submit(seat, run_id=run_id, model_uri=f"runs:/{run_id}/model", tags={})
+    registry.promote(seat, version.number, by="test", reason="first")
     return version.number
+
+
+def topics(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    values = {name: random.normal(shift, 1, rows) for name in VIEWS[TOPIC_VIEW].watched}
+    return pd.DataFrame({"topic": [f"t{n}" for n in range(rows)], **values})
+
+
+def put_topics(settings: Settings, day: date, told: pd.DataFrame) -> None:
+    """Topic rows that came to be known with `day`, and users beside them, as the builder leaves them."""
+    put_features(settings, day, users(300, 1))
+    folder = settings.features_dir / TOPIC_VIEW
+    folder.mkdir(parents=True, exist_ok=True)
+    told = told.assign(event_timestamp=pd.Timestamp(day, tz="UTC"))
+    # An opening: the same topics, a year before, when they were elsewhere.
+    before = told.assign(event_timestamp=pd.Timestamp(day, tz="UTC") - pd.Timedelta(days=364))
+    before[list(VIEWS[TOPIC_VIEW].watched)] += 50.0
+    pd.concat([told, before]).to_parquet(folder / f"day={day}.parquet")
+
+
+def test_a_weekly_seat_is_compared_on_the_days_that_tell_of_it_by_the_newest_rows_alone(
+    home: Settings,
+) -> None:
+    number = seat_champion(home, topics(3_000, 0), FORECASTER)
+    put_topics(home, DAY, topics(120, 1))
+    quiet = watch.watch(home, None)[1]["seats"]["forecaster"]
+    assert (quiet["drift"], quiet["champion"], quiet["share"]) == (False, number, 0.0)
+    assert quiet["run_id"] is not None
+    put_topics(home, DAY + timedelta(days=1), topics(0, 1))
+    silent = watch.watch(home, None)[1]["seats"]["forecaster"]
+    assert (silent["drift"], silent["run_id"]) == (False, None)
+    assert silent["reason"] == "nothing was told of any topic on 2026-10-13: nothing to compare"
+    put_topics(home, DAY + timedelta(days=2), topics(120, 2, shift=1.5))
+    moved = watch.watch(home, None)[1]
+    assert moved["drift"] and moved["reason"].startswith("forecaster: drift: 5 of 5 columns moved")
+
+
+def looked(settings: Settings) -> dict[str, Any]:
+    """What the watch sees for the recommender on the newest day."""
+    seen: dict[str, Any] = watch.watch(settings, None)[1]["seats"]["recommender"]
+    return seen
 
 
 def run(
@@ -80,8 +125,11 @@ def test_without_a_champion_it_says_so_and_asks_for_nothing(
 ) -> None:
     put_features(home, DAY, users(300, 1))
     result = run(home, monkeypatch, capsys)
-    assert (result["drift"], result["champion"], result["day"]) == (False, None, "2026-10-12")
-    assert "has no champion" in result["reason"]
+    assert (result["drift"], result["day"]) == (False, "2026-10-12")
+    assert set(result["seats"]) == set(SEATS)
+    for seat, seen in result["seats"].items():
+        assert seen["champion"] is None
+        assert f"{seat}: seat {seat} has no champion" in result["reason"]
     assert result == read_step(home, DAY, "watch")
 
 
@@ -90,12 +138,17 @@ def test_drift_is_found_on_its_day_kept_in_mlflow_and_looking_requests_nothing(
 ) -> None:
     number = seat_champion(home, users(5_000, 0))
     put_features(home, DAY - timedelta(days=1), users(300, 1))
-    quiet = run(home, monkeypatch, capsys)
+    quiet = run(home, monkeypatch, capsys)["seats"]["recommender"]
     assert (quiet["drift"], quiet["share"]) == (False, 0.0)
     put_features(home, DAY, users(300, 2, shift=2.0))
-    found = run(home, monkeypatch, capsys)
+    told = run(home, monkeypatch, capsys)
+    found = told["seats"]["recommender"]
+    assert (told["drift"], told["already_requested"]) == (True, False)
     assert (found["drift"], found["already_requested"], found["champion"]) == (True, False, number)
-    assert [column["drifted"] for column in found["columns"]] == [True] * len(watched())
+    assert told["reason"] == f"recommender: {found['reason']}", (
+        "the seats that stood still are not in the way"
+    )
+    assert [column["drifted"] for column in found["columns"]] == [True] * len(VIEWS[USER_VIEW].watched)
     registry = Registry(home)
     logged = registry.client.get_run(found["run_id"])
     assert logged.info.status == "FINISHED"
@@ -104,11 +157,12 @@ def test_drift_is_found_on_its_day_kept_in_mlflow_and_looking_requests_nothing(
     files = {file.path for file in registry.client.list_artifacts(found["run_id"])}
     assert files == {"drift.html", "scores.json"}
 
-    assert run(home, monkeypatch, capsys) == found, "looking again asks for as much as the first look"
+    assert run(home, monkeypatch, capsys) == told, "looking again asks for as much as the first look"
     assert not (home.home / "triggers").exists()
     asked = run(home, monkeypatch, capsys, "--request", "--night", "2026-10-12")
-    assert asked["reason"] == found["reason"]
-    kept = json.loads((home.home / "triggers" / f"2026-10-12-v{number}.json").read_text())
+    assert asked["reason"] == told["reason"]
+    kept = json.loads((home.home / "triggers" / f"2026-10-12-recommender-v{number}.json").read_text())
+    assert kept["seat"] == "recommender"
     assert (kept["fact"], kept["day"], kept["run_id"]) == ("RetrainRequested", "2026-10-12", found["run_id"])
     again = run(home, monkeypatch, capsys)
     assert (again["drift"], again["already_requested"]) == (True, True)
@@ -122,7 +176,7 @@ def test_the_same_comparison_is_logged_once_and_another_champion_s_anew(home: Se
     runs = []
     for _ in range(2):
         number = seat_champion(home, users(500, 0))
-        first, again = (watch.watch(home, None)[1]["run_id"] for _ in range(2))
+        first, again = (looked(home)["run_id"] for _ in range(2))
         assert first == again
         experiment = watch._experiment(Registry(home))
         assert len(client.search_runs([experiment], f"tags.champion_version = '{number}'")) == 1
@@ -134,9 +188,9 @@ def test_a_comparison_that_could_not_be_logged_to_its_end_is_logged_again(home: 
     seat_champion(home, users(500, 0))
     put_features(home, DAY, users(300, 1))
     client = Registry(home).client
-    failed = watch.watch(home, None)[1]["run_id"]
+    failed = looked(home)["run_id"]
     client.set_terminated(failed, "FAILED")
-    assert watch.watch(home, None)[1]["run_id"] != failed
+    assert looked(home)["run_id"] != failed
 
 
 def test_a_watch_that_was_killed_is_closed_by_the_next_one(home: Settings) -> None:
@@ -144,8 +198,12 @@ def test_a_watch_that_was_killed_is_closed_by_the_next_one(home: Settings) -> No
     put_features(home, DAY, users(300, 1))
     registry = Registry(home)
     experiment = watch._experiment(registry)
-    left = registry.client.create_run(experiment, tags={"nightshift.task": f"watch@{DAY}"}).info.run_id
-    other = registry.client.create_run(experiment, tags={"nightshift.task": "watch@2026-10-01"}).info.run_id
+    left = registry.client.create_run(
+        experiment, tags={"nightshift.task": f"watch-recommender@{DAY}"}
+    ).info.run_id
+    other = registry.client.create_run(
+        experiment, tags={"nightshift.task": "watch-recommender@2026-10-01"}
+    ).info.run_id
     watch.watch(home, None)
     assert registry.client.get_run(left).info.status == "KILLED"
     assert registry.client.get_run(other).info.status == "RUNNING"
@@ -162,7 +220,7 @@ def test_a_champion_without_a_reference_is_an_error_that_names_it(home: Settings
 def test_a_day_that_nobody_came_is_no_evidence_and_is_said(home: Settings) -> None:
     seat_champion(home, users(500, 0))
     put_features(home, DAY, users(0, 1))
-    _, result = watch.watch(home, None)
+    result = looked(home)
     assert result["drift"] is False
     assert "nothing could be compared" in result["reason"]
     assert result["run_id"] is not None
@@ -210,7 +268,7 @@ def test_a_watch_that_cannot_be_kept_is_an_error(home: Settings, tmp_path: Path)
     decision = decide(moved, Policy(), DAY)
     assert decision.request
     with pytest.raises(RegistryError, match="could not be kept"):
-        watch.record(gone, DAY, champion, moved, decision, tmp_path / "drift.html")
+        watch.record(gone, RECOMMENDER, DAY, champion, moved, decision, tmp_path / "drift.html")
 
 
 # --- requests ------------------------------------------------------------------------------------------
@@ -228,7 +286,12 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def saw(settings: Settings, day: date, *, drift: bool = True, champion: int = 4) -> None:
     """Keep a look at `day` that no request had covered."""
     decision = decide([ColumnScore("a", 1.0 if drift else 0.0, 0.1)], Policy(), day)
-    emit(settings, day, "watch", watch.result_of(day, champion, [], decision, "run"))
+    emit(
+        settings,
+        day,
+        "watch",
+        watch.summed_up(day, {"recommender": watch.result_of(champion, [], decision, "run")}),
+    )
 
 
 def ask(day: date) -> int:
@@ -252,7 +315,7 @@ def test_a_retrain_is_requested_for_the_drift_that_was_seen_and_the_step_says_so
     assert ask(DAY) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == read_step(alone, DAY, "retrain-request")
-    assert facts(alone) == ["2026-10-12-v4.json"]
+    assert facts(alone) == ["2026-10-12-recommender-v4.json"]
 
 
 def test_without_drift_nothing_is_requested_and_the_status_is_the_one_airflow_skips(
@@ -277,7 +340,7 @@ def test_a_request_covers_three_days_whatever_the_champion_by_the_files_of_now(
     assert [ask(day) for day in days] == [0, 99, 99, 0]
     assert ask(DAY) == 99
     assert "requested for 2026-10-12 (champion v4)" in capsys.readouterr().err
-    assert facts(alone) == ["2026-10-12-v4.json", "2026-10-15-v7.json"]
+    assert facts(alone) == ["2026-10-12-recommender-v4.json", "2026-10-15-recommender-v7.json"]
 
 
 @pytest.mark.parametrize("later", [0, 1])
@@ -299,7 +362,7 @@ def test_a_task_killed_before_airflow_heard_of_its_request_succeeds_again_in_the
     assert (ask(DAY), ask(DAY)) == (0, 0)
     monkeypatch.setenv(watch.DAG_RUN, "scheduled__11:30")
     assert ask(DAY) == 99
-    assert facts(alone) == ["2026-10-12-v4.json"]
+    assert facts(alone) == ["2026-10-12-recommender-v4.json"]
 
 
 def test_a_request_for_a_day_that_nobody_looked_at_is_an_error_not_a_skip(

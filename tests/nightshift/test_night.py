@@ -7,7 +7,15 @@ import pytest
 
 from nightshift.commands import emit
 from nightshift.errors import SourceError
-from nightshift.night import StepFailedError, commands, families, report, run_step
+from nightshift.night import (
+    StepFailedError,
+    StepSkippedError,
+    commands,
+    families,
+    report,
+    run_night,
+    run_step,
+)
 from nightshift.settings import Settings
 from tests.conftest import TINY_START
 from training.families import FAMILIES
@@ -50,6 +58,39 @@ def test_a_failed_step_is_told_in_its_own_words(tmp_path: Path) -> None:
     ):
         run_step(config, ["nightshift.intake", "ingest", "--night", "2026-08-01"])
     assert SourceError.exit_status == 65
+
+
+def test_a_step_with_nothing_to_do_is_skipped_not_failed(tiny_home: Settings) -> None:
+    nobody = ["training.examine", "forecaster", "--night", str(TINY_START), "--families"]
+    with pytest.raises(StepSkippedError, match="none of its families was chosen tonight: it is left out"):
+        run_step(tiny_home, nobody)
+
+
+def test_a_seat_without_data_is_left_out_of_the_night_and_a_source_without_a_day_is_not(
+    tiny_home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def step(config: Settings, command: list[str]) -> dict[str, str]:
+        done.append(command[0])
+        if "gru" in command or "forecaster" in command:
+            raise StepSkippedError("no indicators are in the lake")
+        return {"step": command[0]}
+
+    monkeypatch.setattr("nightshift.night.run_step", step)
+    said: list[str] = []
+    told = run_night(
+        tiny_home, NIGHT, smoke=True, chosen={"ncf": "recommender", "gru": "forecaster"}, say=said.append
+    )
+    assert told == {"step": "nightshift.night"} and done.count("training.examine") == 2
+    assert "no indicators are in the lake" in said
+
+    def nothing_new(config: Settings, command: list[str]) -> None:
+        raise StepSkippedError("no day yet")
+
+    monkeypatch.setattr("nightshift.night.run_step", nothing_new)
+    with pytest.raises(StepSkippedError, match="no day yet"):
+        run_night(tiny_home, NIGHT, smoke=True, chosen={"ncf": "recommender"})
 
 
 def test_a_night_that_nobody_judged_has_no_report(tiny_home: Settings, tmp_path: Path) -> None:

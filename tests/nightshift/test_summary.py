@@ -9,14 +9,47 @@ from nightshift.settings import Settings
 from nightshift.summary import show
 
 GATE = {
+    "seat": "recommender",
+    "family": "ncf",
     "decision": "keep",
     "reasons": ["Not better than the champion beyond noise."],
     "candidate": 2,
     "champion": 1,
-    "candidate_metrics": {"ndcg_at_10": 0.0831},
-    "champion_metrics": {"ndcg_at_10": 0.0904},
-    "baseline_metrics": {"ndcg_at_10": 0.0410},
-    "exam": {"users": 675, "start": "2026-09-28", "end": "2026-09-28"},
+    "scores": {
+        "candidate": {"ndcg_at_10": 0.0831},
+        "champion": {"ndcg_at_10": 0.0904},
+        "popularity": {"ndcg_at_10": 0.0410},
+    },
+    "exam": {"units": 675, "unit": "users", "start": "2026-09-28", "end": "2026-09-28"},
+}
+FORECASTS = {
+    "seat": "forecaster",
+    "family": "ridge",
+    "decision": "promote",
+    "reasons": ["Better than the seasonal naive baseline beyond noise."],
+    "candidate": 3,
+    "champion": None,
+    "scores": {
+        "candidate": {"mse": 61.25},
+        "gru v1": {"mse": 63.5},
+        "last value": {"mse": 102.0, "mae": 8.0},
+    },
+    "exam": {"units": 120, "unit": "topics", "start": "2026-08-03", "end": "2026-09-20"},
+}
+TRENDS = {
+    "model_version": "3",
+    "topics": 120,
+    "trends": [
+        {
+            "rank": 1,
+            "topic": "배터리 재활용",
+            "velocity": 61.0,
+            "change": 4.0,
+            "forecast": 65.0,
+            "interval_80": {"low": -3.0, "high": 11.0},
+            "drivers": [{"indicator": "search_volume_growth", "effect": 3.1}],
+        }
+    ],
 }
 SUMMARY: dict[str, Any] = {
     "night": "2026-09-28",
@@ -32,6 +65,8 @@ SUMMARY: dict[str, Any] = {
         "items": [{"rank": 1, "title": "감귤 초콜릿", "score": 1.5, "reason": "popular in food"}],
     },
     "visits": {"customers": 200, "accepted": 739},
+    "forecaster": None,
+    "trends": None,
     "seconds": 112.0,
     "memory_mb": {"mlflow": 420},
 }
@@ -46,22 +81,35 @@ def shown(tmp_path: Path, **changes: Any) -> str:
 def test_the_summary_tells_the_data_the_exam_the_verdict_and_what_is_served(tmp_path: Path) -> None:
     told = shown(tmp_path)
     for words in ("6,147", "65 expectations", "3 unknown_item", "12 of them are feedback", "candidate v2",
-                  "champion v1", "0.0831", "0.0904", "Verdict: keep", "beyond noise", "Version 1 is serving",
+                  "champion v1", "0.0831", "0.0904", "Recommender: keep", "beyond noise", "Version 1 is serving",
                   "감귤 초콜릿", "popular in food", "739 events"):  # fmt: skip
         assert words in told
 
 
-def test_the_three_addresses_are_whole_even_on_a_narrow_terminal(tmp_path: Path) -> None:
+def test_the_addresses_are_whole_even_on_a_narrow_terminal(tmp_path: Path) -> None:
     console = Console(record=True, width=40)
     config = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
     show(config, SUMMARY, console)
     told = console.export_text()
     for address in (
         f"{config.airflow_uri}/dags/nightly",
-        f"{config.mlflow_uri}/#/models/recommender",
+        f"{config.mlflow_uri}/#/models",
         config.serving_uri,
+        f"http://{config.host}:{config.forecaster_port}",
     ):
         assert address in told
+
+
+def test_every_seat_has_its_table_and_a_seat_that_was_left_out_is_said(tmp_path: Path) -> None:
+    alone = shown(tmp_path)
+    assert "The forecaster seat was left out tonight" in alone
+    both = shown(tmp_path, gates={"recommender": GATE, "forecaster": FORECASTS}, trends=TRENDS)
+    for words in ("The forecaster's exam: 120 topics, 2026-08-03 to 2026-09-20",
+                  "candidate v3 (ridge)", "gru v1", "61.25", "last value",
+                  "Forecaster: promote", "Version 3 forecasts 120 topics", "배터리 재활용", "65 (58 to 72)",
+                  "search volume growth"):  # fmt: skip
+        assert words in both
+    assert "seat was left out" not in both
 
 
 def test_an_empty_seat_is_said(tmp_path: Path) -> None:

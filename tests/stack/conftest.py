@@ -29,6 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "home": tmp_path_factory.mktemp("stack") / "var",
         "market_users": 600,
         "market_items": 200,
+        "market_topics": 60,
         "market_start": START,
         "market_drift_day": DRIFT_DAY,
         "history_days": HISTORY,
@@ -37,6 +38,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "mlflow_port": free_port(),
         "airflow_port": free_port(),
         "serving_port": free_port(),
+        "forecaster_port": free_port(),
     }
     config = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
     yield config

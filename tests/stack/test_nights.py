@@ -18,10 +18,11 @@ from nightshift.commands import read_step
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
 from nightshift.registry import Registry
-from nightshift.seats import RECOMMENDER
+from nightshift.seats import FORECASTER, RECOMMENDER
 from nightshift.settings import Settings
-from nightshift.stack import Stack
+from nightshift.stack import Stack, service_uri
 from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT
+from training.families import FAMILIES
 
 pytestmark = pytest.mark.stack
 
@@ -42,18 +43,32 @@ def finish(airflow: Airflow, dag: str, run: str) -> dict[str, str]:
 
 
 def trigger(airflow: Airflow, night: Any) -> str:
-    return airflow.trigger("nightly", {"night": night.isoformat(), "smoke": True})
+    """A night of one family: what these tests look at does not depend on how many there are."""
+    return airflow.trigger("nightly", {"night": night.isoformat(), "smoke": True, "families": ["ncf"]})
+
+
+def succeeded(states: dict[str, str], *, left_out: str = "") -> bool:
+    """Whether every task of a night did, but for the gate of a seat of which no family was chosen."""
+    return all(state == ("skipped" if task == left_out else "success") for task, state in states.items())
 
 
 def test_make_run_once_runs_a_night_and_stops_everything(
     small: Settings, first_night: subprocess.CompletedProcess[str]
 ) -> None:
     assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
-    assert "Verdict: promote" in first_night.stdout
+    assert "Recommender: promote" in first_night.stdout and "Forecaster: promote" in first_night.stdout
     assert Stack(small).running() == {}
     told = json.loads((small.home / "last_night.json").read_text())
     assert told["night"] == FIRST_NIGHT.isoformat()
-    assert told["gates"]["recommender"]["decision"] == "promote"
+    assert {seat: gate["decision"] for seat, gate in told["gates"].items()} == {
+        "recommender": "promote",
+        "forecaster": "promote",
+    }
+    sat = told["gates"]["forecaster"]
+    assert set(sat["verdicts"]) == {f.name for f in FAMILIES.values() if f.seat == "forecaster"}
+    assert sat["scores"]["candidate"]["mse"] < sat["scores"]["last value"]["mse"]
+    assert str(told["forecaster"]["version"]) == str(sat["production"])
+    assert len(told["trends"]["trends"]) == 5 and told["trends"]["topics"] > 50
     assert str(told["served"]["version"]) == "1"
     assert len(told["recommendation"]["items"]) == 5 and all(
         i["title"] for i in told["recommendation"]["items"]
@@ -66,14 +81,18 @@ def test_the_second_night_takes_the_next_day_with_its_feedback_and_has_a_champio
     small: Settings, stack: Airflow
 ) -> None:
     waiting = EventLog(small.eventlog_uri).pending()
-    run = stack.trigger("nightly", {"smoke": True})  # no night given: the data say which
-    assert set(finish(stack, "nightly", run).values()) == {"success"}
+    run = stack.trigger(
+        "nightly", {"smoke": True, "families": ["ncf", "ridge"]}
+    )  # no night: the data say which
+    assert succeeded(finish(stack, "nightly", run))
     night = FIRST_NIGHT + timedelta(days=1)
     report = read_step(small, night, "report")
     assert report is not None and report["counts"]["events.kept"] == waiting > 0
     gate = report["gates"]["recommender"]
     assert gate["champion"] == 1 and gate["champion_metrics"]
     assert gate["decision"] in ("promote", "keep")
+    forecasts = report["gates"]["forecaster"]
+    assert forecasts["champion_metrics"] and forecasts["decision"] in ("promote", "keep")
 
 
 def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settings, stack: Airflow) -> None:
@@ -82,7 +101,7 @@ def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settin
     until(lambda: "RUNNING" in run_states(small, night), 120)
     for victim in training_processes(small, night):
         victim.kill()
-    assert set(finish(stack, "nightly", run).values()) == {"success"}
+    assert succeeded(finish(stack, "nightly", run), left_out="gate_forecaster")
     (train,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "train")
     assert train["try_number"] == 2
     assert sorted(run_states(small, night)) == ["FINISHED", "KILLED"]
@@ -147,6 +166,7 @@ def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
     assert states["compare"] == "success" and states["request_retrain"] == "skipped"
     seen = read_step(small, calm, "watch")
     assert seen is not None and seen["drift"] is False, seen
+    assert seen["seats"]["forecaster"]["champion"], "every seat's champion is compared"
     (small.home / "report.kept").rename(small.nights_dir / calm.isoformat() / "report.json")
 
     known = {run["dag_run_id"] for run in runs_of(stack)}
@@ -156,7 +176,7 @@ def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
     assert seen is not None and seen["drift"] is True
     (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
     assert begun["run_type"] == "asset_triggered"
-    assert set(finish(stack, "nightly", begun["dag_run_id"]).values()) == {"success"}
+    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]))
     assert read_step(small, DRIFT_DAY, "report") is not None, "the drifted day's night was run at once"
 
 
@@ -174,6 +194,23 @@ def test_a_rollback_is_live_in_the_service_within_five_seconds(small: Settings, 
     until(lambda: str(httpx.get(model).json()["version"]) == str(other), 5)
     registry.rollback(RECOMMENDER, to=champion.number, by="test", reason="and back")
     until(lambda: str(httpx.get(model).json()["version"]) == str(champion.number), 5)
+
+
+def test_the_forecaster_follows_its_own_seat_and_forecasts_a_topic_of_the_market(
+    small: Settings, stack: Airflow
+) -> None:
+    registry, service = Registry(small), service_uri(small, FORECASTER)
+    champion = registry.champion(FORECASTER)
+    assert champion is not None
+    other = next(v.number for v in registry.versions(FORECASTER) if v.number != champion.number)
+    registry.promote(FORECASTER, other, by="test", reason="to see it")
+    until(lambda: str(httpx.get(f"{service}/model").json()["version"]) == str(other), 5)
+    registry.rollback(FORECASTER, to=None, by="test", reason="and back")
+    until(lambda: str(httpx.get(f"{service}/model").json()["version"]) == str(champion.number), 5)
+    trends = until(lambda: httpx.get(f"{service}/trends", params={"k": 3}).json().get("trends"), 30)
+    answer = httpx.post(f"{service}/forecast", json={"topic": trends[0]["topic"]}).json()
+    assert answer["forecast"] == pytest.approx(trends[0]["forecast"])
+    assert answer["interval_80"]["low"] < answer["change"] < answer["interval_80"]["high"]
 
 
 def test_the_service_answers_while_mlflow_is_away(small: Settings, stack: Airflow) -> None:
