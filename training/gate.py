@@ -57,12 +57,12 @@ METRICS = {
     "auc": Metric("AUC"),
     "mse": Metric("MSE", higher_is_better=False, spec=".2f"),
     "mae": Metric("MAE", higher_is_better=False, spec=".3f"),
-    "skill": Metric("skill against last value", spec=".3f"),
-    "coverage_80": Metric("coverage of the 80 % interval", spec=".3f"),
-    "coverage_95": Metric("coverage of the 95 % interval", spec=".3f"),
-    "miss_80": Metric("error of the 80 % interval's coverage", higher_is_better=False, spec=".3f"),
-    "miss_95": Metric("error of the 95 % interval's coverage", higher_is_better=False, spec=".3f"),
-    "width_80": Metric("width of the 80 % interval", higher_is_better=False, spec=".2f"),
+    "skill": Metric("skill", spec=".3f"),
+    "coverage_80": Metric("80 % coverage", spec=".3f"),
+    "coverage_95": Metric("95 % coverage", spec=".3f"),
+    "miss_80": Metric("80 % coverage error", higher_is_better=False, spec=".3f"),
+    "miss_95": Metric("95 % coverage error", higher_is_better=False, spec=".3f"),
+    "width_80": Metric("80 % interval width", higher_is_better=False, spec=".2f"),
 }
 
 Status = Literal["pass", "fail", "missing"]
@@ -326,7 +326,7 @@ def _guardrails(evidence: Evidence, policy: Policy) -> list[Check]:
 def _floors(evidence: Evidence, policy: Policy) -> list[Check]:
     checks = []
     for metric, floor in policy.floors.items():
-        name = f"floor of {named(metric)}"
+        name = f"{'floor' if described(metric).higher_is_better else 'limit'} of {named(metric)}"
         figure = evidence.candidate.figure(metric) if evidence.candidate else None
         if figure is None:
             checks.append(Check(name, "missing", f"The candidate has no usable {named(metric)}."))

@@ -20,7 +20,7 @@ STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem a
 h1{font-size:1.5rem;border-left:.5rem solid var(--c);padding-left:.75rem}h2{font-size:1.1rem;margin-top:2rem}
 .why{font-size:1.1rem}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid #d1d9e0;vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.s{white-space:nowrap}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.s{white-space:nowrap}.k{min-width:9rem}
 .pass{color:#1a7f37}.fail,.missing{color:#cf222e;font-weight:600}code{font-size:.85em}.dim{color:#59636e}"""
 
 
@@ -101,7 +101,7 @@ def html(page: Page) -> str:
     """The page as one self-contained HTML file, which MLflow's artifact viewer shows as a page."""
     title = escape(headline(page))
     checks = "".join(
-        f'<tr><td class="s {c.status}">{MARKS[c.status]}<td class="s">{escape(c.name)}<td>{escape(c.sentence)}'
+        f'<tr><td class="s {c.status}">{MARKS[c.status]}<td class="k">{escape(c.name)}<td>{escape(c.sentence)}'
         for c in _ordered(page)
     )
     heads = "".join(f'<th class="n">{escape(name)}' for name in page.scores)
