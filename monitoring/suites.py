@@ -25,7 +25,6 @@ from nightshift.contracts.indicators import WEEK, has_ended
 from nightshift.contracts.table import TIMESTAMP
 from nightshift.errors import ContractError
 
-FINITE = 1e15  # no price or rating comes near; keeps infinity, which is ≥ any minimum, out of the features
 KNOWN_SHARE = 0.99  # below this, recommendations would lack titles and prices too often
 # Columns added to a batch: the wrong value where there is one, else null.
 UNKNOWN_ITEM = "unknown_item_id"  # an item that nobody has described
@@ -77,9 +76,8 @@ def _column(column: Column) -> list[Any]:
         found.append(gxe.ExpectColumnValueLengthsToBeBetween(column=name, max_value=column.max_length))
     if column.pattern is not None:
         found.append(gxe.ExpectColumnValuesToMatchRegex(column=name, regex=column.pattern))
-    if pa.types.is_floating(column.type):
-        high = FINITE if column.maximum is None else column.maximum
-        low = -FINITE if column.minimum is None else column.minimum
+    if column.bounds is not None:
+        low, high = column.bounds
         found.append(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high))
     return found
 

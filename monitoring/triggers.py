@@ -45,10 +45,11 @@ class Policy:
 
 @dataclass(frozen=True)
 class Request:
-    """A retrain that was asked for: after which day's features, with which champion in the seat."""
+    """A retrain that was asked for: after which day's features, with which champion in which seat."""
 
     day: date
     champion: int
+    seat: str = ""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def rows_of_day(settings: Settings, view: View, day: date) -> pd.DataFrame:
         raise FeatureError(
             f"{path} cannot be read ({error}); delete it and build the features again"
         ) from error
-    if "event_timestamp" in features:  # an opening brings years of a topic: its newest row is what it is now
+    if not view.daily:  # an opening brings years of a topic: its newest row is what it is now
         features = features.sort_values("event_timestamp", kind="stable").drop_duplicates(
             view.key, keep="last"
         )
@@ -114,8 +114,14 @@ def watch(
 
     day = newest_day(settings, night)
     registry = Registry(settings)
-    seen = {seat.name: look(settings, registry, seat, day, policy or Policy()) for seat in SEATS.values()}
+    seen = {
+        seat.name: look(settings, registry, seat, day, policy or policy_of(seat)) for seat in SEATS.values()
+    }
     return day, summed_up(day, seen)
+
+
+def policy_of(seat: Seat) -> Policy:
+    return Policy(cooldown_days=VIEWS[seat.view].settles_days)
 
 
 def look(settings: Settings, registry: Registry, seat: Seat, day: date, policy: Policy) -> dict[str, Any]:
@@ -125,7 +131,8 @@ def look(settings: Settings, registry: Registry, seat: Seat, day: date, policy: 
     if champion is None:
         nobody = Decision(False, 0.0, False, f"seat {seat.name} has no champion: nothing to compare with")
         return result_of(None, [], nobody, None)
-    if not view.daily and rows_of_day(settings, view, day).empty:
+    rows = rows_of_day(settings, view, day)
+    if not view.daily and rows.empty:
         nothing = Decision(
             False, 0.0, False, f"nothing was told of any {view.key} on {day}: nothing to compare"
         )
@@ -135,8 +142,8 @@ def look(settings: Settings, registry: Registry, seat: Seat, day: date, policy: 
     with tempfile.TemporaryDirectory() as temporary:
         reference = reference_of(registry, seat, champion, Path(temporary) / "reference")
         html = Path(temporary) / "drift.html"
-        scores = compare(rows_of_day(settings, view, day), reference, list(view.watched), html)
-        decision = decide(scores, policy, day, requests(settings))
+        scores = compare(rows, reference, list(view.watched), html)
+        decision = decide(scores, policy, day, requests(settings, seat.name))
         run_id = record(registry, seat, day, champion, scores, decision, html)
     return result_of(champion.number, scores, decision, run_id)
 
@@ -184,20 +191,23 @@ def request(settings: Settings, day: date, policy: Policy | None = None) -> tupl
         )
     if not seen["drift"]:
         return False, seen["reason"]
-    covered = covering(day, policy or Policy(), requests(settings))
-    if covered:
-        return False, covered
-    for seat, result in seen["seats"].items():
-        if result["drift"]:
+    drifted = {seat: result for seat, result in seen["seats"].items() if result["drift"]}
+    covered = {
+        seat: covering(day, policy or policy_of(SEATS[seat]), requests(settings, seat)) for seat in drifted
+    }
+    if all(covered.values()):
+        return False, "; ".join(covered.values())
+    for seat, result in drifted.items():
+        if not covered[seat]:
             keep_request(settings, day, seat, result)
     return True, seen["reason"]
 
 
-def requests(settings: Settings) -> list[Request]:
-    """Retrains asked for so far, read anew each time: events may come twice, files do not."""
+def requests(settings: Settings, seat: str) -> list[Request]:
+    """Retrains asked for a seat so far, read anew each time: events may come twice, files do not."""
     facts = [json.loads(path.read_text()) for path in sorted(_triggers(settings).glob("*.json"))]
-    asked = [Request(date.fromisoformat(fact["day"]), int(fact["champion"])) for fact in facts]
-    return [one for one in asked if _made(settings, one.day)]
+    asked = [Request(date.fromisoformat(fact["day"]), int(fact["champion"]), fact["seat"]) for fact in facts]
+    return [one for one in asked if one.seat == seat and _made(settings, one.day)]
 
 
 def _made(settings: Settings, day: date) -> bool:

@@ -8,6 +8,7 @@ python -m nightshift.intake publish --night DATE
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts import CONTRACTS, INDICATORS, INTERACTIONS, indicators
+from nightshift.contracts.indicators import INDICATOR_NAMES, POLICY
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings, settings
@@ -102,6 +104,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
     sources = [open_source(name, config) for name in (config.source, *joining)]
     known_before: dict[str, pa.Table] | None = None
     known = set(lake.latest("items", night)["item_id"].to_pylist())
+    counted_by_feeds = _topics_of_feeds(config)
     for day in days:
         read = _read_or_quarantine(lake, sources, day, night)
         if read is None:
@@ -110,7 +113,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
             known_before = _known_before(lake, sources[0], day)
         batches = _without_repeats(read)
         batches["events"] = _of_known_items(batches["events"], known, batches[config.source], known_before)
-        merged = _merge(day, batches, known_before)
+        merged = _merge(day, batches, known_before, counted_by_feeds)
         known.update(merged.tables["items"]["item_id"].to_pylist())
         known_before = {}
         lake.stage(merged)
@@ -146,9 +149,14 @@ def _known_before(lake: Lake, source: Source, first: date) -> dict[str, pa.Table
     """What the source told before `first` and the lake missed: newest row per user, item, topic and week.
 
     A source tells of a user, an item or a topic's week once, on its day. A lake that begins later must not miss
-    the opening, nor what was told on a day in quarantine: its items would be unknown to every day after.
+    the opening, nor what was told on a day in quarantine: its items would be unknown to every day after. A lake
+    of the time before indicators missed those of all its days. So while no published day has that table, which
+    the next one will have, every day before `first` is read (once, minutes if they are many); from then on
+    only the days in quarantine are.
     """
-    days = lake.quarantined() if lake.days() else _days_before(source, first)
+    published = lake.days()
+    has_indicators = bool(published and lake.paths(INDICATORS.name, published[0], published[-1]))
+    days = lake.quarantined() if has_indicators else _days_before(source, first)
     newest: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in DIMENSIONS}
     weeks: list[pa.Table] = []
     for day in (day for day in days if day < first):
@@ -157,7 +165,7 @@ def _known_before(lake: Lake, source: Source, first: date) -> dict[str, pa.Table
         except (SourceError, ContractError):
             continue  # unreadable is why it is in quarantine; a later day may tell of them again
         for name, rows in newest.items():
-            told = tables[name].to_pylist() if name in tables else []
+            told = tables[name].to_pylist() if name in tables and day not in published else []
             fitting = (
                 row for row in told if CONTRACTS[name].fits(row)
             )  # or they would fail the next day too
@@ -180,7 +188,7 @@ def _missed_figures(lake: Lake, weeks: list[pa.Table], first: date) -> pa.Table:
         return INDICATORS.table([])
     days = lake.days()
     taken = lake.read(INDICATORS.name, days[0] if days else first, first)
-    both = pa.concat_tables([taken, *weeks]).sort_by("day")  # a day is published or missed, never both
+    both = pa.concat_tables([taken, *weeks]).sort_by("day")  # a day's are published or missed, never both
     is_known = indicators.known(taken).set_index(list(INDICATORS.key))
     should = indicators.known(both).set_index(list(INDICATORS.key))
     missed = should.where(should.ne(is_known.reindex(should.index))).dropna(how="all")
@@ -237,18 +245,24 @@ def _of_known_items(
     return DayBatch(events.day, {**events.tables, "interactions": rows.filter(familiar)}, counts)
 
 
-def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.Table]) -> DayBatch:
+def _merge(
+    day: date,
+    batches: dict[str, DayBatch],
+    known_before: dict[str, pa.Table],
+    counted_by_feeds: Collection[str],
+) -> DayBatch:
     """All sources' rows of a day, and for what they do not tell anew, what was known before it.
 
+    counted_by_feeds: the topics whose policy changes no other source may tell.
     There is no table of interactions if the day's source has none and no feedback came: it is a day of
     indicators only.
     """
     tables: dict[str, pa.Table] = {}
     for name in CONTRACTS:
-        parts = [batch.tables[name] for batch in batches.values() if name in batch.tables]
         if name == INDICATORS.name:
-            tables[name] = _one_row_a_week([known_before[name], *parts] if name in known_before else parts)
+            tables[name] = _one_row_a_week(_told_of_weeks(batches, known_before, counted_by_feeds))
             continue
+        parts = [batch.tables[name] for batch in batches.values() if name in batch.tables]
         if name in known_before:
             key = DIMENSIONS[name]
             told = pa.chunked_array([chunk for part in parts for chunk in part[key].chunks], pa.string())
@@ -260,6 +274,40 @@ def _merge(day: date, batches: dict[str, DayBatch], known_before: dict[str, pa.T
         del tables[INTERACTIONS.name]
     counts = {f"{s}.{reason}": n for s, batch in batches.items() for reason, n in batch.counts.items()}
     return DayBatch(day=day, tables=tables, counts=counts)
+
+
+def _topics_of_feeds(config: Settings) -> Collection[str]:
+    """The topics whose policy changes the feeds count, so that nobody else tells them."""
+    if not config.feeds:
+        return []
+    from nightshift.sources.rss import read_feeds_file
+
+    return list(read_feeds_file(config.feeds))
+
+
+def _told_of_weeks(
+    batches: dict[str, DayBatch], known_before: dict[str, pa.Table], counted_by_feeds: Collection[str]
+) -> list[pa.Table]:
+    """What every teller says of topics and weeks, of less weight first."""
+    told = {"before": known_before} | {name: batch.tables for name, batch in batches.items()}
+    tables = {name: of_teller.get(INDICATORS.name) for name, of_teller in told.items()}
+    return [
+        table if name == "feeds" else _without_policy(table, counted_by_feeds)
+        for name, table in tables.items()
+        if table is not None
+    ]
+
+
+def _without_policy(table: pa.Table, topics: Collection[str]) -> pa.Table:
+    """The indicators without the policy changes of `topics`, and without rows that then say nothing."""
+    of_feeds = pc.is_in(table["topic"], value_set=pa.array(topics, pa.string()))
+    emptied = pc.and_(of_feeds, pc.is_valid(table[POLICY]))
+    for name in INDICATOR_NAMES:
+        if name != POLICY:
+            emptied = pc.and_(emptied, pc.is_null(table[name]))
+    left = pc.if_else(of_feeds, pa.scalar(None, pa.float64()), table[POLICY])
+    place = table.schema.get_field_index(POLICY)
+    return table.set_column(place, table.schema.field(place), left).filter(pc.invert(emptied))
 
 
 def _one_row_a_week(tables: list[pa.Table]) -> pa.Table:

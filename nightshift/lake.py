@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.contracts import CONTRACTS, INDICATORS, indicators
+from nightshift.contracts import CONTRACTS
 from nightshift.errors import LakeError
 from nightshift.sources import DayBatch
 
@@ -186,14 +186,9 @@ class Lake:
         return len({user for p in files for user in pq.ParquetFile(p).read(["user_id"])[0].to_pylist()})
 
     def latest(self, table: str, as_of: date) -> pa.Table:
-        """What is known at the end of `as_of` (without `day`): of `users` and `items`, the newest row per key.
-
-        Of `indicators`, the newest figure of each kind per topic and week, sorted by both.
-        """
+        """The newest row per key of `users` or `items` at the end of `as_of` (without `day`)."""
         days = self.days()
         rows = self.read(table, days[0], as_of) if days else self.read(table, as_of, as_of)
-        if table == INDICATORS.name:
-            return INDICATORS.cast(pa.Table.from_pandas(indicators.known(rows), preserve_index=False))
         (key,) = CONTRACTS[table].key
         newest = {value: row for row, value in enumerate(rows[key].to_pylist())}
         return rows.take(pa.array(sorted(newest.values()), pa.int64())).drop_columns(["day"])

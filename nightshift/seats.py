@@ -246,6 +246,7 @@ class TrendsResponse(BaseModel):
     trends: list[Trend]
     topics: int = Field(description="How many were forecast.")
     left_out: int = Field(description="Topics whose indicators are too old or too few.")
+    made_at: datetime = Field(description="When the ranking was made, by the wall clock.")
     model_version: str
     note: str | None = None
 

@@ -296,7 +296,9 @@ class Stack:
 
     def down(self, say: Callable[[str], None]) -> None:
         """Stop everything that runs, in the order that loses nothing, and what dead leaders left behind."""
-        for name in STOP_ORDER:
+        known = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
+        former = [name for name in known if name not in STOP_ORDER]  # an older version's names
+        for name in (*former, *STOP_ORDER):
             leader = self.running().get(name)
             if leader is not None:
                 say(f"stopping {name}")

@@ -39,8 +39,10 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
             padding=(1, 2),
         )
     )
-    if summary["served"] is None or summary["recommendation"] is None:
+    if summary["served"] is None:
         console.print("[yellow]Nobody sits in the recommender seat yet: nothing is served.")
+    elif summary["recommendation"] is None:
+        console.print(f"Version {summary['served']['version']} of the recommender is serving.")
     else:
         _show_served(summary, console)
     if summary["trends"]:

@@ -107,10 +107,20 @@ def score(window: Floats, usual: Floats, spread: Floats) -> tuple[Floats, Floats
     known = np.isfinite(z)
     weight = _total(np.where(known, WEIGHTS, 0.0))
     pull = _total(np.where(known, SIGNS * WEIGHTS * z, 0.0))
-    coverage = np.round(weight, 6)  # else 0.2 + 0.2 + 0.1 could be less than a half
+    coverage = _coverage(known)
     enough = coverage >= LEAST_COVERAGE
     velocity = 50.0 + (50.0 / MOST) * pull / np.where(enough, weight, 1.0)
     return np.where(enough, np.clip(velocity, 0.0, 100.0), np.nan), coverage
+
+
+def told_enough(values: Floats) -> NDArray[np.bool_]:
+    """Whether what is known of one week holds LEAST_COVERAGE of the weight: values[..., 5] → [...]."""
+    return _coverage(np.isfinite(np.asarray(values, np.float64))) >= LEAST_COVERAGE
+
+
+def _coverage(known: NDArray[np.bool_]) -> Floats:
+    weight = _total(np.where(known, WEIGHTS, 0.0))
+    return np.round(weight, 6)  # else 0.2 + 0.2 + 0.1 could be less than a half
 
 
 def _standardised(mean: Floats, usual: Floats, spread: Floats) -> Floats:

@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nightshift.settings import Settings
 
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 BUDGET_SECONDS = 0.25  # p50 is 1 ms; a store that needs longer is treated as absent
-OPEN_SECONDS = 60.0
+OPEN_SECONDS = 15.0  # a service that starts waits no longer; most stores are open in one
+HANDFUL_SECONDS = 30.0  # of a bulk read; a store that needs longer is treated as absent
 RETRY_SECONDS = 5.0  # after a failure nobody waits for the store for this long
 AT_ONCE = 100  # rows of a bulk read; all Python, so that a request waits for one handful of rows at most
 AWAY = "the feature store cannot be reached"
 
 log = logging.getLogger("nightshift.serving")
 
+T = TypeVar("T")
 Row = tuple[dict[str, Any], datetime | None]  # features by bare name, and their event time
 
 
@@ -65,21 +68,27 @@ class OnlineFeatures:
         self.whose = key.removesuffix("_id")
         self._settings, self._key = settings, key
         self._store: FeatureStore | None = None
+        self._files: list[Path] | None = None
+        self._opened_files: list[tuple[int, int] | None] = []
         self._opening = threading.Lock()
         self._away_until = 0.0
         self._away = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._bulk = ThreadPoolExecutor(1, thread_name_prefix="features-bulk")
 
     def start(self) -> None:
-        """Import Feast (seconds, once per process) and open the store if it is there."""
+        """Import Feast (seconds, once per process) and begin to open the store if it is there.
+
+        Nobody waits for it here: who needs it open calls `open`, or is told that it is away.
+        """
         import feast  # noqa: F401
 
-        self.open()
+        self._thread.submit(self._opened)
 
     def open(self) -> None:
         """Open the store if it is there and not open yet: seconds, so never on the path of a request."""
         try:
-            self._thread.submit(self._opened).result(OPEN_SECONDS)
+            _in_time(self._thread.submit(self._opened), OPEN_SECONDS)
             self._away_until = 0.0
         except Exception as error:  # noqa: BLE001 - Feast and its stores raise anything; serving starts anyway
             self._failed(error)
@@ -105,11 +114,13 @@ class OnlineFeatures:
         """What the store has of many, whatever its age, each with its name. For a thread that nobody waits for.
 
         Raises:
+            TimeoutError: the store did not answer within HANDFUL_SECONDS.
             Exception: whatever Feast and its stores raise. Requests go on by their own account.
         """
         for start in range(0, len(names), AT_ONCE):
             some = names[start : start + AT_ONCE]
-            yield from zip(some, self._read(some, features), strict=True)
+            found = _in_time(self._bulk.submit(self._read, some, features), HANDFUL_SECONDS)
+            yield from zip(some, found, strict=True)
 
     def _read(self, names: Sequence[str], features: Sequence[str]) -> list[Row]:
         from nightshift import featurestore
@@ -120,16 +131,47 @@ class OnlineFeatures:
         return [(dict(zip(columns, row, strict=True)), at) for row, at in zip(rows, times, strict=True)]
 
     def _opened(self) -> FeatureStore:
-        with self._opening:
-            if self._store is None:
-                from nightshift import featurestore
+        from nightshift import featurestore
 
+        with self._opening:
+            if self._files is None:
+                self._files = featurestore.files_of(featurestore.store_config(self._settings))
+            there = _identities(self._files)
+            if self._store is None or (None not in there and there != self._opened_files):
                 self._store = featurestore.open_store(self._settings)
+                self._opened_files = there
             return self._store
 
     def _failed(self, error: Exception) -> None:
         if not self._away:
-            log.warning("no online features for now, answers go without: %s", error or type(error).__name__)
+            log.warning(
+                "no online features for now, answers go without: %s", str(error) or type(error).__name__
+            )
         self._away = True
         self._away_until = time.monotonic() + RETRY_SECONDS
         self._store = None  # opened again next time: it may have been built, or moved, since
+
+
+def _identities(files: list[Path]) -> list[tuple[int, int] | None]:
+    """Which files stand under these names, None where there is none.
+
+    SQLite goes on reading a file that was deleted: of a store that was built again it would never hear.
+    """
+    found: list[tuple[int, int] | None] = []
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def _in_time(job: Future[T], seconds: float) -> T:
+    """What the job gave. Raises TimeoutError, and takes it out of its queue, if it takes longer."""
+    try:
+        return job.result(seconds)
+    except TimeoutError:
+        job.cancel()  # one that waits behind a job that hangs need not be done later
+        raise TimeoutError(f"no answer within {seconds:g} s") from None

@@ -1,8 +1,9 @@
 """All topics, ranked by forecast: made off the request path, so that a request only takes the first k.
 
 A thread makes the ranking anew when another champion sits, when the feature store was written, and when a new day
-begins (topics grow too old). Until it is made, the ranking before it is served whole, under its own version. A
-feature store that is away changes nothing but a note: the rows that were read last are ranked.
+begins (topics grow too old). Until it is made, the ranking before it is served whole, under its own version. If it
+cannot be made, that stays so, a note says why, and it is tried again. A feature store that is away changes nothing
+but the note either: the rows that were read last are ranked. Nobody waits for the thread, not even the service's start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ from serving.forecasting import (
 
 MOST = 1_000  # as many as a request may ask for
 FORECAST_AT_ONCE, EXPLAINED_AT_ONCE = 1_000, 16  # topics a call of the model; 16 are 1,024 rows
+RANK_AGAIN_SECONDS = 60.0  # after a model could not rank them; each try costs all its forecasts
 NOT_READ = "the feature store cannot be reached: ranked by what it had before"
+NOT_RANKED = "the topics could not be ranked anew: this ranking is the one before; it is tried again"
 NOTHING = "no topic can be forecast: of all that are known the indicators are too old or too few"
 
 log = logging.getLogger("nightshift.serving")
@@ -47,11 +50,15 @@ log = logging.getLogger("nightshift.serving")
 
 @dataclass(frozen=True)
 class Ranking:
-    """trends: the best MOST, best first. topics: how many were forecast, left_out: how many were not."""
+    """trends: the best MOST, best first. topics: how many were forecast, left_out: how many were not.
+
+    made_at: by the wall clock, so that a client can tell one that is not made anew any more.
+    """
 
     trends: tuple[Trend, ...]
     topics: int
     left_out: int
+    made_at: datetime
     version: int
     note: str | None
 
@@ -60,6 +67,7 @@ class Ranking:
             trends=list(self.trends[:k]),
             topics=self.topics,
             left_out=self.left_out,
+            made_at=self.made_at,
             model_version=str(self.version),
             note=self.note,
         )
@@ -88,6 +96,7 @@ def rank(
         tuple(_trends(bundle.ready, [names[place] for place in best], topics.take(best))),
         topics=len(names),
         left_out=len(rows) - len(names),
+        made_at=datetime.now(UTC),
         version=bundle.version.number,
         note=note or (None if names else NOTHING),
     )
@@ -107,9 +116,9 @@ class Trends:
         self._settings, self._features, self._clock, self._champion = settings, features, clock, champion
         self._written = settings.home / "feast" / "written.json"
         self._made_for: Any = None
-        self._unread_for: Any = None
+        self._failed_for: Any = None
         self._ranked_for: Any = None
-        self._known: list[tuple[str, Row]] = []
+        self._known: list[tuple[str, Row]] | None = None  # None: nothing was ever read
         self._away = False
         self._retry_at = 0.0
         self._stopping = False
@@ -117,12 +126,12 @@ class Trends:
         self._thread = threading.Thread(target=self._follow, name="trends", daemon=True)
 
     def start(self) -> None:
-        """Rank what there is now, and keep up from then on."""
-        self.look()
+        """Rank what there is soon, and keep up from then on."""
+        self.wake()
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: another champion sits."""
+        """Look now: another champion sits, say."""
         self._woken.set()
 
     def stop(self) -> None:
@@ -136,24 +145,34 @@ class Trends:
             return
         now = self._clock.now()
         due = (bundle.version.number, self._written_at(), now.date())
-        if due == self._made_for or (due == self._unread_for and time.monotonic() < self._retry_at):
+        if due == self._made_for or (due == self._failed_for and time.monotonic() < self._retry_at):
             return
-        read = self._read(bundle, now)
-        self._made_for, self._unread_for = (due, None) if read else (None, due)
-        self._retry_at = time.monotonic() + RETRY_SECONDS
-        if not read and not self._known:
-            return
-        ranked_for, self._ranked_for = self._ranked_for, (bundle.version.number, now.date())
+        note = None if self._read(bundle, now) else NOT_READ
+        pause = RETRY_SECONDS
         try:
-            if read or ranked_for != self._ranked_for:
-                note = None if read else NOT_READ
-                self.ranking = rank(bundle, self._known, now, self._features.max_age_days, note)
-            elif self.ranking is not None:
-                self.ranking = replace(self.ranking, note=NOT_READ)
-        except Exception:  # of the model, on some topic: not tried again until something has changed
-            log.exception("the topics could not be ranked; the ranking before stays")
+            self._rank(bundle, now, note)
+        except Exception:  # of the model, on some topic
+            if due != self._failed_for:
+                log.exception("the topics could not be ranked; the ranking before stays")
+            note, pause = NOT_RANKED, RANK_AGAIN_SECONDS
+            self._say(note)
+        self._made_for, self._failed_for = (None, due) if note else (due, None)
+        self._retry_at = time.monotonic() + pause
 
     # --- inside ----------------------------------------------------------------------------------------
+
+    def _rank(self, bundle: Bundle[Forecasting], now: datetime, note: str | None) -> None:
+        """Rank what is known by now; with a note, the rows that were ranked before: not twice for the same."""
+        ranked_for = (bundle.version.number, now.date())
+        if self._known is not None and (note is None or ranked_for != self._ranked_for):
+            self.ranking = rank(bundle, self._known, now, self._features.max_age_days, note)
+            self._ranked_for = ranked_for
+        else:
+            self._say(note)
+
+    def _say(self, note: str | None) -> None:
+        if self.ranking is not None:
+            self.ranking = replace(self.ranking, note=note)
 
     def _follow(self) -> None:
         while not self._stopping:
@@ -169,7 +188,9 @@ class Trends:
             self._known = list(self._features.of_many(names, FEATURES))
         except Exception as error:  # noqa: BLE001 - Feast and its stores raise anything
             if not self._away:
-                log.warning("the trends cannot be read from the feature store: %s", error)
+                log.warning(
+                    "the trends cannot be read from the feature store: %s", str(error) or type(error).__name__
+                )
             self._away = True
             return False
         self._away = False

@@ -140,7 +140,9 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
         champion=_sit_version(registry, seat, hall, "champion", champion) if champion else None,
         baselines=tuple(_sit_baseline(hall, name, model) for name, model in hall.baselines.items()),
         absent=tuple(family for family in families if family not in handed_in),
-        rivals=max(len(families), len(registry.versions(seat, night=night.isoformat()))),
+        rivals=max(
+            len(families), tries(registry.versions(seat, exam_start=hall.night.exam_start.isoformat()))
+        ),
         unit=hall.examiner.unit,
     )
     sat = {
@@ -155,7 +157,7 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
         pages[family] = _page(seat, hall, family, version, champion, theirs, rivals)
     if not pages:
         pages[""] = _page(seat, hall, "", None, champion, evidence, {})
-    shown, pages = choose(pages, sat, seat)
+    shown, pages = choose(pages, sat, seat, evidence.rivals)
     result = _result(pages, shown)
     for family, version in handed_in.items():
         _write(registry, seat, version, pages[family], result)
@@ -174,13 +176,27 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     return result
 
 
+def tries(versions: Sequence[Version]) -> int:
+    """How many different models have had a try at an exam.
+
+    Equal data, code and seed give the equal model, on CPU to the last digit: a night of the same week that trains
+    the same again is no further chance of luck. What code a dirty tree holds is not known, so each of its is one.
+    """
+    models = set()
+    for version in versions:
+        told = [version.tags.get(name) for name in ("family", "data_digest", "git_commit", "seed", "smoke")]
+        known = None not in told and version.tags.get("dirty") == "false"
+        models.add(tuple(told) if known else version.number)
+    return len(models)
+
+
 def choose(
-    pages: dict[str, render.Page], sat: Mapping[str, Sitting], seat: Seat
+    pages: dict[str, render.Page], sat: Mapping[str, Sitting], seat: Seat, rivals: int
 ) -> tuple[str, dict[str, render.Page]]:
     """The family whose verdict the night shows, and all verdicts: of several winners only the best is one.
 
     The best by its figure, even if noise alone could have made the difference: somebody must take the seat, and the
-    verdict says so.
+    verdicts of both say so.
     """
     metric, sign = seat.primary_metric, 1 if seat.higher_is_better else -1
 
@@ -189,20 +205,40 @@ def choose(
         figure = page.scores.get("candidate", {}).get(metric)
         return page.verdict.decision == "promote", float("-inf") if figure is None else sign * figure
 
-    best = max(pages, key=rank)
+    best, *others = sorted(pages, key=rank, reverse=True)
+    passed = [family for family in others if pages[family].verdict.decision == "promote"]
     chosen = dict(pages)
-    for family, page in pages.items():
-        if family != best and page.verdict.decision == "promote":
-            both = (pages[best], page)
-            figures = " against ".join(written(metric, p.scores["candidate"][metric]) for p in both)
-            reason = (
-                f"Good enough, but version {pages[best].version} ({best}) did better still on this exam: "
-                f"{named(metric)} {figures}, "
-                f"{'beyond' if beyond_noise(sat[best], sat[family], POLICIES[seat.name]) else 'within'} noise."
-            )
-            beaten = Verdict("keep", (reason,), page.verdict.checks)
-            chosen[family] = replace(page, verdict=beaten, beaten_by=pages[best].version)
+    for family in passed:
+        figures, noise = _compared(pages, sat, (best, family), seat, rivals)
+        reason = (
+            f"Good enough, but version {pages[best].version} ({best}) did better still on this exam: "
+            f"{named(metric)} {figures}, {noise} noise."
+        )
+        beaten = Verdict("keep", (reason,), pages[family].verdict.checks)
+        chosen[family] = replace(pages[family], verdict=beaten, beaten_by=pages[best].version)
+    if passed:
+        won = pages[best].verdict
+        figures, noise = _compared(pages, sat, (best, passed[0]), seat, rivals)
+        second = (
+            f"Of {len(passed) + 1} candidates that passed it did best; next is version {pages[passed[0]].version} "
+            f"({passed[0]}): {named(metric)} {figures}, {noise} noise."
+        )
+        chosen[best] = replace(pages[best], verdict=replace(won, reasons=(*won.reasons, second)))
     return best, chosen
+
+
+def _compared(
+    pages: Mapping[str, render.Page],
+    sat: Mapping[str, Sitting],
+    both: tuple[str, str],
+    seat: Seat,
+    rivals: int,
+) -> tuple[str, str]:
+    """Two families' figures in words, and whether their difference is "beyond" noise or "within" it."""
+    figures = (written(seat.primary_metric, pages[f].scores["candidate"][seat.primary_metric]) for f in both)
+    better, other = both
+    beyond = beyond_noise(sat[better], sat[other], POLICIES[seat.name], rivals)
+    return " against ".join(figures), "beyond" if beyond else "within"
 
 
 def _sit_baseline(hall: Hall, name: str, model: Any) -> Sitting:

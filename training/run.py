@@ -43,7 +43,13 @@ def train(family: Family, day: date, config: Settings, *, smoke: bool, seed: int
 
     registry = Registry(config)
     digest = exams.digest(lake, night)
-    tags = {**_night_tags(family, night), **code_tags(), "data_digest": digest, "smoke": str(smoke).lower()}
+    tags = {
+        **_night_tags(family, night),
+        **code_tags(),
+        "data_digest": digest,
+        "smoke": str(smoke).lower(),
+        "seed": str(seed),
+    }
     run_name = f"{family.name}-{night.night}"
     task = f"{family.name}@{night.night}"
     registry.champion(SEATS[family.seat])  # MLflow is down? Then say so before the work, not after it.

@@ -1,12 +1,16 @@
 """Topic features: of every week that was told, what was known of the topic when it was told.
 
+A week is told once the figures known of it hold half of the velocity's weight (LEAST_COVERAGE): sources tell of one
+week on different days, and the first of them, alone, would pass for the whole. Until then it has no row.
+
 A row describes a topic's week with what was known by the end of the published day that told of it, and counts from
 the midnight that ends that day. Rows of past days are never written again, so each stays what was known when:
 
-* a week told for the first time, newer than all the topic's weeks before it: the row of that week;
-* anything else that changes what is known (a revision, a late week): the row of the topic's newest week, anew;
-* a topic's first day, its opening, brings history: a row for each of its weeks, from what the opening says of the
-  weeks up to it, counted from the Monday after the week, as if it had been told in time.
+* a week that is newly told, newer than all the topic's told weeks before it: the row of that week;
+* anything else that changes what is known of the topic's newest told week or those before it (a revision, the
+  figures that were still missing, a late week): the row of that newest week, anew;
+* the first day on which a topic has told weeks, its opening, brings history: a row for each week told by that day,
+  from what is then known of the weeks up to it, counted from the Monday after the week, as if it had been told in time.
 
 A pure function of what was told, like the other pipelines, but in NumPy, because the velocity's formula is. Weeks
 stand on a calendar, one place each: one that was not told is unknown, and no later one takes its place.
@@ -28,6 +32,7 @@ from nightshift.contracts.features import HORIZON, TOPIC_FEATURES, TOPIC_WINDOW,
 from nightshift.contracts.indicators import INDICATOR_NAMES, known, monday
 
 KEY = "topic"
+NAMES = list(INDICATOR_NAMES)
 SCHEMA = schema(KEY, TOPIC_FEATURES)
 
 YEAR = 52  # weeks
@@ -49,10 +54,11 @@ def topic_features(told: pa.Table, day: date) -> pa.Table:
     before = told.filter(pc.less(told["day"], pa.scalar(day, pa.date32())))
     before = before.filter(pc.is_in(before[KEY], value_set=pc.unique(today[KEY])))
     old, new = _numbered(known(before)), _numbered(known(today))
-    opening = ~new[KEY].isin(old[KEY].unique())
+    had, heard = old[velocity.told_enough(old[NAMES].to_numpy())], _heard(old, new)
+    opening = ~heard[KEY].isin(had[KEY].unique())
     parts = [
-        _computed([new[opening]], _opened(new[opening], day)),
-        _computed([old, new[~opening]], _moved(old, new[~opening], day)),
+        _computed([old, new], rows.assign(told_on=day.isoformat()))
+        for rows in (_opened(heard[opening], day), _moved(had, heard[~opening], day))
     ]
     return pa.concat_tables(parts).sort_by([(KEY, "ascending"), (EVENT_TIMESTAMP, "ascending")])
 
@@ -66,25 +72,34 @@ def _numbered(weeks: pd.DataFrame) -> pd.DataFrame:
     return weeks.assign(number=weeks["week"].map(numbers).astype("int64"))
 
 
-def _opened(new: pd.DataFrame, day: date) -> pd.DataFrame:
-    """A row for each week, from the Monday after it on."""
-    first = np.datetime64("1970-01-05", "D")  # a Monday
-    weeks = new["number"].to_numpy() + 1 - date(1970, 1, 5).toordinal() // 7
-    return _timed(new, first + weeks * np.timedelta64(7, "D"), day)
-
-
-def _moved(old: pd.DataFrame, new: pd.DataFrame, day: date) -> pd.DataFrame:
-    """The weeks to write of topics that were known before: those that are newer, else the newest if news came."""
-    newest = old.groupby(KEY)["number"].max()
-    newer = new[new["number"] > new[KEY].map(newest)]
-    names = list(INDICATOR_NAMES)
-    said = new.merge(old, how="left", on=[KEY, "week"], suffixes=("", "_before"), indicator=True)
-    was = said[[f"{name}_before" for name in names]].to_numpy()
-    values = said[names].to_numpy()
+def _heard(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """topic, week and number of the weeks spoken of today; `told`: enough is known by now; `news`: more than before."""
+    both = new.merge(old, how="left", on=[KEY, "week"], suffixes=("", "_before"))
+    said, was = both[NAMES].to_numpy(), both[[f"{name}_before" for name in NAMES]].to_numpy()
     # Saying again what is known already is no news, and leaving a figure empty takes nothing back.
-    news = (said["_merge"] == "left_only") | (~np.isnan(values) & (values != was)).any(axis=1)
-    again = sorted(set(said.loc[news, KEY]) - set(newer[KEY]))
-    last = old.merge(newest.loc[again].reset_index(), on=[KEY, "number"])
+    news = (~np.isnan(said) & (said != was)).any(axis=1)
+    told = velocity.told_enough(np.where(np.isnan(said), was, said))
+    return both[[KEY, "week", "number"]].assign(told=told, news=news)
+
+
+def _opened(heard: pd.DataFrame, day: date) -> pd.DataFrame:
+    """A row for each told week, from the Monday after it on."""
+    told = heard[heard["told"]]
+    first = np.datetime64("1970-01-05", "D")  # a Monday
+    weeks = told["number"].to_numpy() + 1 - date(1970, 1, 5).toordinal() // 7
+    return _timed(told, first + weeks * np.timedelta64(7, "D"), day)
+
+
+def _moved(had: pd.DataFrame, heard: pd.DataFrame, day: date) -> pd.DataFrame:
+    """The weeks to write of topics that had told weeks: those that are newer, else the newest if news came of it.
+
+    A row sees no week after its own, so what is heard of a later week that is not told yet is no news to it.
+    """
+    newest = had.groupby(KEY)["number"].max()
+    later = heard["number"] > heard[KEY].map(newest)
+    newer = heard[later & heard["told"]]
+    again = sorted(set(heard.loc[~later & heard["news"], KEY]) - set(newer[KEY]))
+    last = had.merge(newest.loc[again].reset_index(), on=[KEY, "number"])
     rows = pd.concat([newer, last], ignore_index=True)
     return _timed(rows, np.full(len(rows), _end_of(day)), day)
 
@@ -109,7 +124,7 @@ def _end_of(day: date) -> np.datetime64:
 
 
 def _computed(layers: list[pd.DataFrame], rows: pd.DataFrame) -> pa.Table:
-    """The features of `rows` (topic, week, number, at); layers: what is known, a later one replaces an earlier."""
+    """The features of `rows` (topic, week, number, at, told_on) from layers of what is known, later over earlier."""
     blocks = _blocks(rows)
     wanted = dict(list(rows.groupby(rows[KEY].map(blocks))))
     told = [dict(list(layer.groupby(layer[KEY].map(blocks)))) for layer in layers]
@@ -143,7 +158,7 @@ def _lay(values: velocity.Floats, layer: pd.DataFrame, places: dict[str, int], f
     """Put what a layer says into values[topics, weeks, 5], whose weeks begin with number `first`."""
     layer = layer[layer["number"].between(first, first + values.shape[1] - 1)]
     spot = (layer[KEY].map(places).to_numpy(), layer["number"].to_numpy() - first)
-    said = layer[list(INDICATOR_NAMES)].to_numpy()
+    said = layer[NAMES].to_numpy()
     values[spot] = np.where(np.isnan(said), values[spot], said)
 
 
@@ -165,6 +180,7 @@ def _features(rows: pd.DataFrame, topic: np.ndarray, week: np.ndarray, values: v
         KEY: rows[KEY],
         EVENT_TIMESTAMP: pd.Series(rows["at"].to_numpy()).dt.tz_localize("UTC"),
         "week": rows["week"],
+        "told_on": rows["told_on"],
         "velocity": ago(0),
         "coverage": coverage[topic, week],
         "velocity_change_4w": ago(0) - ago(HORIZON),

@@ -75,6 +75,11 @@ def window_column(indicator: str, weeks_ago: int) -> str:
 
 TOPIC_FEATURES = (
     Feature("week", "The ISO week that the row describes, the newest known then.", dtype="string"),
+    Feature(
+        "told_on",
+        "The published day that told of it; an opening's history counts from earlier.",
+        dtype="string",
+    ),
     *(
         Feature(window_column(name, ago), f"{name}, {ago} weeks before the week; null if not known then.")
         for name in INDICATOR_NAMES
@@ -115,6 +120,7 @@ class View:
     daily: every key has a row at the end of each published day; else a row is written when something was told.
     ttl_days: an older row says nothing about the present one.
     watched: what the watch compares from day to day.
+    settles_days: how many days a retrain asked for on drift covers: until then another would learn nothing more.
     """
 
     name: str
@@ -123,6 +129,7 @@ class View:
     ttl_days: int
     daily: bool
     watched: tuple[str, ...] = ()
+    settles_days: int = 3
 
 
 VIEWS: dict[str, View] = {
@@ -132,7 +139,8 @@ VIEWS: dict[str, View] = {
              watched=tuple(f.name for f in USER_FEATURES if f.watched)),
         View(ITEM_VIEW, "item_id", ITEM_FEATURES, WINDOW_DAYS, daily=True),
         View(TOPIC_VIEW, "topic", TOPIC_FEATURES, 60, daily=False,
-             watched=tuple(window_column(name, 0) for name in INDICATOR_NAMES)),
+             watched=tuple(window_column(name, 0) for name in INDICATOR_NAMES),
+             settles_days=84),  # the exam keeps the newest twelve weeks from training
     )
 }  # fmt: skip
 SERVICES = {"recommender": (USER_VIEW, ITEM_VIEW), "forecaster": (TOPIC_VIEW,)}  # seat → what it may use

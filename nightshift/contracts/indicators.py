@@ -18,6 +18,7 @@ from nightshift.contracts.table import Column, Contract
 from nightshift.errors import ContractError
 
 WEEK = r"^[0-9]{4}-W(?:0[1-9]|[1-4][0-9]|5[0-3])\Z"
+POLICY = "policy_change_frequency"  # the one that feeds are counted for
 GROWTH = 10.0  # of a logarithm: 22,000-fold in a week is a broken feed, not growth
 
 
@@ -91,7 +92,7 @@ INDICATORS = Contract(
             maximum=GROWTH,
         ),
         Column(
-            "policy_change_frequency",
+            POLICY,
             pa.float64(),
             "Policy changes announced in the week; many mean instability.",
             nullable=True,

@@ -5,7 +5,6 @@ The Parquet schema, the Great Expectations suite and the documentation are all r
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from nightshift.errors import ContractError
 
 MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError)
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+FINITE = 1e15  # no price or count comes near; keeps infinity, which is ≥ any minimum, out of the features
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class Column:
     maximum: float | None = None
     max_length: int | None = None
     pattern: str | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest number that it may hold; None if it holds no numbers."""
+        if not pa.types.is_floating(self.type):
+            return None
+        low = -FINITE if self.minimum is None else self.minimum
+        return low, FINITE if self.maximum is None else self.maximum
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,9 @@ class Contract:
 def _allows(column: Column, value: Any) -> bool:
     if value is None:
         return column.nullable
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
     return (
         (column.allowed is None or value in column.allowed)
         and (column.max_length is None or len(value) <= column.max_length)
         and (column.pattern is None or re.match(column.pattern, value) is not None)
-        and (column.minimum is None or value >= column.minimum)
-        and (column.maximum is None or value <= column.maximum)
+        and (column.bounds is None or column.bounds[0] <= value <= column.bounds[1])
     )

@@ -3,8 +3,9 @@
 A day has interactions, indicators or both.
 
 Times without a zone are UTC; empty text is null; `device` and `channel` may be left out or empty and are then
-`unknown`; in a CSV, tags are separated by `|`. A row that repeats another of its file exactly is left out and
-counted as `duplicate`.
+`unknown`; in a CSV, tags are separated by `|`. A row of interactions or indicators that repeats another of its file
+exactly is left out. The counts `read`, `kept` and `duplicate` are of the rows of both together; those of users and
+items are not counted.
 
 A file must have the contract's form: its columns, types, and a value where one is required. What a value may
 *be* (a known kind, a rating of 1 to 5, ids that occur once, times up to the day's end) is for the audit to say,

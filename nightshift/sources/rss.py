@@ -6,10 +6,11 @@
       - https://ministry.example/energy.rss
     robotics: [https://standards.example/robots.atom, https://law.example/machines.rss]
 
-It joins the source that a night takes its day from, and tells `policy_change_frequency` alone; for the topics of
-the file, its counts are those that stand. Every feed is read once a night. Its items are kept in `home/feeds.db`, so
-one that has left the feed still counts, and none counts twice for a topic. An item belongs to the week in which it
-says it was published, else to that in which it was first seen.
+It joins the source that a night takes its day from, and tells `policy_change_frequency` alone. For the topics of
+the file its counts are those that stand: what others tell of that figure is left out, in every week. Every feed is
+read once a night. Its items are kept in `home/feeds.db`, so one that has left the feed still counts, and none counts
+twice for a topic. An item belongs to the week in which it says it was published, else to that in which it was first
+seen.
 
 A week is told when it is over, its count is new or has changed, and every feed of the topic was followed all
 through it: no item says zero only then. A feed is followed from its oldest item on, for as long as each reading
@@ -17,70 +18,48 @@ reaches back to the one before. So a feed that could not be read for a while lea
 and weeks that nobody knows of if it is not.
 
 A feed that cannot be read does not stop the night: it is counted, and named on stderr. Not covered: an item whose
-date changes keeps its first one; a feed that keeps one old item on top looks longer than it is; logins.
+date changes keeps its first one; a feed that keeps one old item on top looks longer than it is; logins. Where a night
+takes in earlier days too, these count each item from the day on which it says it was published, so also one that the
+feed had only later.
 """
 
 from __future__ import annotations
 
-import calendar
-import hashlib
-import io
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-import feedparser
-import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
 from nightshift.contracts import INDICATORS
-from nightshift.contracts.indicators import known, last_complete_week, monday, week_of, weeks_after
+from nightshift.contracts.indicators import POLICY, known, last_complete_week, monday, week_of, weeks_after
 from nightshift.errors import LakeError, SettingsError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
-from nightshift.sources import DayBatch
+from nightshift.sources import DayBatch, feed
+from nightshift.sources.feed import Item, UnreadableFeed, is_web_address, shown
 
-FIGURE = "policy_change_frequency"
-MAX_BYTES = 5 * 2**20  # of a feed; most have a tenth of one MiB
-SECONDS_TO_ANSWER, SECONDS_IN_ALL = 10.0, 30.0  # of one feed
-AT_ONCE = 8  # feeds
-MAX_REDIRECTS = 5
+AT_ONCE = 4  # feeds, each in a process of its own
 MOST_WEEKS = 260  # that are told of a topic; no window of the features is longer
 LONGEST_TOPIC = INDICATORS.column("topic").max_length or 0
-ENDINGS = (b"</rss>", b"</feed>", b"</rdf:RDF>")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS items (  -- times are seconds since the epoch
-    topic TEXT NOT NULL, key TEXT NOT NULL, published INTEGER NOT NULL, first_seen INTEGER NOT NULL,
-    PRIMARY KEY (topic, key)
+    topic TEXT NOT NULL, key TEXT NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (topic, key)
 );
 CREATE TABLE IF NOT EXISTS followed (  -- a span of time in which no item of a feed was missed
     url TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, items INTEGER NOT NULL,  -- at `until`
     PRIMARY KEY (url, since)
 );
 """
-
-
-@dataclass(frozen=True)
-class Item:
-    """One item of a feed. `key`: what tells it from others; `published`: seconds since the epoch."""
-
-    key: str
-    published: int
-
-
-class UnreadableFeed(Exception):
-    """Why a feed could not be read."""
 
 
 class Feeds:
@@ -97,6 +76,7 @@ class Feeds:
         self._database = settings.home / "feeds.db"
         self._lake = Lake(settings.lake_dir)
         self._collected = False
+        self._of_staged_days: dict[date, pa.Table] = {}
 
     def first_day(self) -> date:
         """The day of the oldest item. Raises SourceError if there is none."""
@@ -124,7 +104,7 @@ class Feeds:
         told = self._told(day)
         with self._open() as database:
             rows = [
-                {"topic": topic, "week": week, FIGURE: float(count)}
+                {"topic": topic, "week": week, POLICY: float(count)}
                 for topic, urls in self._feeds.items()
                 for week, count in _counts(database, topic, urls, last_complete_week(day)).items()
                 if told.get((topic, week)) != count
@@ -144,21 +124,37 @@ class Feeds:
                     topics = [topic for topic, urls in self._feeds.items() if url in urls]
                     _keep(database, url, topics, items, now)
         for url, reason in unreadable.items():
-            print(f"feed {url}: {reason}; its topics' weeks wait until it can be read", file=sys.stderr)
+            print(
+                f"feed {shown(url)}: {reason}; its topics' weeks wait until it can be read", file=sys.stderr
+            )
         counts = {"read": len(urls), "kept": len(urls) - len(unreadable)}
         return {**counts, "unreadable": len(unreadable)} if unreadable else counts
 
     def _told(self, day: date) -> dict[tuple[str, str], float]:
         """(topic, week) → count, by the published days and those staged before `day`."""
-        days = self._lake.days()
-        parts = [self._lake.read(INDICATORS.name, days[0], days[-1]).drop_columns(["day"])] if days else []
-        for staged in (staged for staged in self._lake.staged_days() if staged < day):
-            parts.append(self._lake.staged(staged).tables.get(INDICATORS.name, INDICATORS.table([])))
-        rows = pa.concat_tables([INDICATORS.table([]), *parts])
-        mine = rows.filter(pc.is_in(rows["topic"], value_set=pa.array(list(self._feeds), pa.string())))
-        figures = known(mine)
+        staged = (self._staged(earlier) for earlier in self._lake.staged_days() if earlier < day)
+        figures = known(pa.concat_tables([self._published, *staged]))
         pairs = zip(figures["topic"], figures["week"], strict=True)
-        return dict(zip(pairs, figures[FIGURE], strict=True))
+        return dict(zip(pairs, figures[POLICY], strict=True))
+
+    @cached_property
+    def _published(self) -> pa.Table:
+        """What the published days tell of the feeds' topics; no day is published while this object lives."""
+        days = self._lake.days()
+        rows = self._lake.read(INDICATORS.name, days[0], days[-1]).drop_columns(["day"]) if days else None
+        return self._mine(rows)
+
+    def _staged(self, day: date) -> pa.Table:
+        """What a staged day tells of the feeds' topics; read once, as days are staged in order."""
+        if day not in self._of_staged_days:
+            rows = self._lake.staged(day).tables.get(INDICATORS.name)
+            self._of_staged_days[day] = self._mine(rows)
+        return self._of_staged_days[day]
+
+    def _mine(self, rows: pa.Table | None) -> pa.Table:
+        if rows is None:
+            return INDICATORS.table([])
+        return rows.filter(pc.is_in(rows["topic"], value_set=pa.array(list(self._feeds), pa.string())))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -189,8 +185,12 @@ def read_feeds_file(path: Path | None) -> dict[str, list[str]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); correct NIGHTSHIFT_FEEDS") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML in UTF-8 ({' '.join(str(error).split())})") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # the error's own text would quote addresses
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}: not YAML{where} ({getattr(error, 'problem', None)})") from error
     if not isinstance(content, dict) or not content:
         raise SettingsError(f"{path}: no topics; write one a line, topic: [addresses of its feeds]")
     for topic, urls in content.items():
@@ -199,99 +199,24 @@ def read_feeds_file(path: Path | None) -> dict[str, list[str]]:
         if not isinstance(urls, list) or not urls:
             raise SettingsError(f"{path}: topic {topic!r}: {urls!r} is not a list of addresses")
         for url in urls:
-            if not _is_web_address(url):
-                raise SettingsError(f"{path}: topic {topic!r}: {url!r} is not an address http(s)://host/…")
+            if not is_web_address(url):
+                named = repr(shown(url) if isinstance(url, str) else url)
+                form = "http(s)://host/… without user and password"
+                raise SettingsError(f"{path}: topic {topic!r}: {named} is not an address {form}")
     return {topic: list(dict.fromkeys(urls)) for topic, urls in content.items()}
-
-
-def _is_web_address(url: Any) -> bool:
-    try:
-        parts = httpx.URL(url)
-    except (TypeError, httpx.InvalidURL):
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _read_or_reason(url: str, now: int) -> list[Item] | UnreadableFeed:
     try:
-        return items_of(*fetch(url), now)
+        return feed.read(url, now)
     except UnreadableFeed as error:
         return error
 
 
-def fetch(url: str) -> tuple[bytes, str]:
-    """(content, content type) of a web address.
-
-    Raises:
-        UnreadableFeed: no answer in time, an error, too long, or it leads elsewhere than to http(s).
-    """
-    deadline = time.monotonic() + SECONDS_IN_ALL
-    content = bytearray()
-    try:
-        with (
-            httpx.Client(
-                follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=SECONDS_TO_ANSWER
-            ) as client,
-            client.stream("GET", url, headers={"User-Agent": "nightshift"}) as answer,
-        ):
-            if answer.status_code != httpx.codes.OK:
-                raise UnreadableFeed(f"it answers {answer.status_code} {answer.reason_phrase}".rstrip())
-            for chunk in answer.iter_bytes():
-                content += chunk
-                if len(content) > MAX_BYTES:
-                    raise UnreadableFeed(f"it is longer than {MAX_BYTES // 2**20} MiB")
-                if time.monotonic() > deadline:
-                    raise UnreadableFeed(f"it was not complete after {SECONDS_IN_ALL:.0f} s")
-            return bytes(content), answer.headers.get("content-type", "")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreadableFeed(f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from error
-
-
-def items_of(content: bytes, content_type: str, now: int) -> list[Item]:
-    """The items of a feed; published now where they do not say when, or say that they will be.
-
-    Small errors of form are forgiven, as feed readers do, if the feed is there to its end.
-
-    Raises:
-        UnreadableFeed: it is no feed, or cut short.
-    """
-    # A stream: feedparser would take text for an address or a file's name.
-    headers = {"content-type": content_type}
-    feed = feedparser.parse(
-        io.BytesIO(content), response_headers=headers, resolve_relative_uris=False, sanitize_html=False
-    )
-    reason = " ".join(str(feed.get("bozo_exception", "")).split())
-    if not feed.get("version"):
-        raise UnreadableFeed(f"it is no RSS or Atom feed {f'({reason})' if reason else ''}".rstrip())
-    malformed = feed.bozo and not isinstance(
-        feed.bozo_exception, feedparser.CharacterEncodingOverride | feedparser.NonXMLContentType
-    )
-    if malformed and not content.rstrip().endswith(ENDINGS):
-        raise UnreadableFeed(f"it is cut short ({reason})")
-    return [Item(_key(entry), min(_published(entry) or now, now)) for entry in feed.entries]
-
-
-def _key(entry: Any) -> str:
-    """A digest of the item's id, else its link, else what it says: short, and fit for a database."""
-    said = "\n".join(entry.get(part) or "" for part in ("title", "published", "summary"))
-    text = entry.get("id") or entry.get("link") or said
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _published(entry: Any) -> int | None:
-    """Seconds since the epoch, or None if the item does not say, or says what is no date since 1970."""
-    told = entry.get("published_parsed") or entry.get("updated_parsed")
-    try:
-        seconds = calendar.timegm(told) if told else 0
-    except (ValueError, OverflowError):
-        return None
-    return seconds if seconds > 0 else None
-
-
 def _keep(database: sqlite3.Connection, url: str, topics: list[str], items: list[Item], now: int) -> None:
     """Keep a feed's items and how long it was followed."""
-    rows = [(topic, item.key, item.published, now) for topic in topics for item in items]
-    database.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", rows)
+    rows = [(topic, item.key, item.published) for topic in topics for item in items]
+    database.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?)", rows)
     find = "SELECT published FROM items WHERE topic = ? AND key = ?"  # an undated item keeps its first day
     oldest = min((database.execute(find, [topics[0], item.key]).fetchone()[0] for item in items), default=now)
     last = database.execute(

@@ -45,13 +45,35 @@ def test_every_dag_has_an_owner_tags_docs_retries_and_one_run_at_a_time(
 def test_every_family_of_the_form_exists_and_trains_in_the_gpu_pool(dags: dict[str, Any]) -> None:
     nightly = dags["nightly"]
     assert nightly.params["families"] == list(FAMILIES)
-    assert nightly.get_task("train").pool == "gpu"
-    seats = {family.seat for family in FAMILIES.values()}
-    assert {f"gate_{seat}" for seat in seats} <= set(nightly.task_ids)
+    for seat in {family.seat for family in FAMILIES.values()}:
+        assert nightly.get_task(f"train_{seat}").pool == "gpu"
+        assert nightly.get_task(f"gate_{seat}").upstream_task_ids == {f"train_{seat}"}
+
+
+def test_a_seat_that_is_skipped_takes_no_other_seat_along(dags: dict[str, Any]) -> None:
+    """Airflow's `all_done_min_one_success` skips a task of which any upstream was skipped."""
+    nightly = dags["nightly"]
+    report = nightly.get_task("report")
+    assert report.trigger_rule == "none_failed_min_one_success"
+    assert "features" in report.upstream_task_ids, "a night on which every seat was skipped is done too"
+    for seat in {family.seat for family in FAMILIES.values()}:
+        others = {name for name in nightly.task_ids if name.endswith(f"_{seat}")}
+        for name in others:
+            near = nightly.get_task(name).upstream_task_ids | nightly.get_task(name).downstream_task_ids
+            assert near <= others | {"features", "report"}, name
 
 
 def test_the_night_follows_write_audit_publish(dags: dict[str, Any]) -> None:
-    chain = ["plan", "ingest", "audit", "publish", "features", "train", "gate_recommender", "report"]
+    chain = [
+        "plan",
+        "ingest",
+        "audit",
+        "publish",
+        "features",
+        "train_recommender",
+        "gate_recommender",
+        "report",
+    ]
     nightly = dags["nightly"]
     for before, after in itertools.pairwise(chain):
         assert after in nightly.get_task(before).downstream_task_ids

@@ -140,6 +140,23 @@ def test_online_has_the_newest_row_of_each_topic_and_gets_what_is_new(home) -> N
     assert build(home, FIRST)["materialized"] == 0 and online_weeks(home, "로봇", "battery") == expected
 
 
+def test_a_week_told_in_parts_is_first_known_by_most_of_its_figures_and_not_by_one(tmp_path) -> None:
+    parts, whole = at_home(tmp_path / "parts"), at_home(tmp_path / "whole")
+    sunday = SECOND - timedelta(days=3)
+    policy = INDICATOR_NAMES[-1]
+    counts = [{"topic": "로봇", "week": W36, policy: 0.9}]
+    rest = [{**said("로봇", W36, 0.9), policy: None}]
+    publish(parts, {FIRST: history("로봇"), sunday: counts, SECOND: rest})
+    publish(whole, {FIRST: history("로봇"), sunday: None, SECOND: [said("로봇", W36, 0.9)]})
+    build(parts, sunday)
+    assert online_weeks(parts, "로봇") == [(W35, datetime(2026, 8, 31, tzinfo=UTC))]  # still the week before
+    build(parts, SECOND)
+    build(whole, SECOND)
+    assert online_weeks(parts, "로봇") == [(W36, midnight_after(SECOND))]
+    assert (all_rows(parts)["week"] == W36).sum() == 1  # training and exams go by a week's first row
+    assert written(parts) == written(whole)
+
+
 def test_a_lost_online_store_gets_every_topic_back_from_whichever_day_has_it(home) -> None:
     build(home, THIRD)
     (home.home / "feast" / "online.db").unlink()

@@ -21,6 +21,15 @@ from nightshift.sources.market import Market
 
 DRIFT_DAY, REFERENCE_DAYS, QUIET_DAYS = date(2026, 10, 12), 7, 4
 
+
+def weeks(count: int, shared: float, seed: int, topics: int = 90) -> pd.DataFrame:
+    """Topic-weeks of one world; `shared` of their variance is the week's own weather."""
+    random = np.random.default_rng(seed)
+    own, weather = random.normal(size=(count, topics)), random.normal(size=(count, 1))
+    values = np.sqrt(1 - shared) * own + np.sqrt(shared) * weather
+    return pd.DataFrame({"week": np.repeat([f"w{n:03d}" for n in range(count)], topics), "a": values.ravel()})
+
+
 WATCHED = list(VIEWS[USER_VIEW].watched)
 
 
@@ -129,3 +138,21 @@ def test_no_column_of_the_market_alarms_on_quiet_days_and_most_do_on_the_drift_d
         assert decide(found, Policy(), day).drift == (day == DRIFT_DAY)
     assert drifted.pop(DRIFT_DAY) >= 5
     assert set(drifted.values()) == {0}
+
+
+def test_what_moves_all_topics_of_a_week_now_and_then_is_no_drift_and_a_lasting_move_is(
+    tmp_path: Path,
+) -> None:
+    reference = weeks(52, 0.2, seed=1)
+    following = weeks(20, 0.2, seed=2)
+    alarms = [
+        compare(week[["a"]], reference, ["a"], tmp_path / "drift.html")[0].drifted
+        for _, week in following.groupby("week")
+    ]
+    alone = [
+        compare(week[["a"]], reference[["a"]], ["a"], tmp_path / "drift.html")[0].drifted
+        for _, week in following.groupby("week")
+    ]
+    assert sum(alarms) <= 1 < sum(alone), "as if the topics of a week were independent, it would alarm often"
+    boom = compare(following[["a"]].head(90) + 2.0, reference, ["a"], tmp_path / "drift.html")
+    assert boom[0].drifted

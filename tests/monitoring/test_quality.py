@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from great_expectations.expectations import ExpectColumnValuesToBeBetween
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitoring import quality
 from monitoring.quality import Auditor, Report, audit_night, known_items, refusal
+from monitoring.suites import suite
 from nightshift.commands import read_step, run_command
-from nightshift.contracts import CONTRACTS, INTERACTIONS
+from nightshift.contracts import CONTRACTS, INTERACTIONS, indicators
+from nightshift.contracts.table import FINITE
 from nightshift.errors import ContractError, LakeError, QuarantinedError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
@@ -64,6 +71,43 @@ def audit(auditor: Auditor, interactions: list[dict[str, Any]], **other: Any) ->
 
 def failed(report: Report) -> list[tuple[str, str | None, str]]:
     return [(one["table"], one["column"], one["expectation"]) for one in report.failures]
+
+
+def numbers() -> st.SearchStrategy[float]:
+    edges = [0.0, -0.0, 5e-324, 10.0, -10.0, FINITE, -FINITE, math.nextafter(FINITE, math.inf), 1e16]
+    return st.one_of(st.floats(), st.sampled_from(edges))
+
+
+@given(st.data(), st.sampled_from(sorted(CONTRACTS)))
+def test_what_fits_a_contract_is_within_the_bounds_of_its_suite(data: st.DataObject, name: str) -> None:
+    contract = CONTRACTS[name]
+    given = {c.name: data.draw(numbers()) for c in contract.columns if pa.types.is_floating(c.type)}
+    row = {**contract.sample[0], **given}
+    bounds = [
+        e
+        for e in suite(contract).expectations
+        if isinstance(e, ExpectColumnValuesToBeBetween) and e.column in given and not e.row_condition
+    ]
+    assert {e.column for e in bounds} == set(given), "every number has bounds"
+    within = all(e.min_value <= given[e.column] <= e.max_value for e in bounds)
+    assert contract.fits(row) == within
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), numbers(), numbers()), max_size=4))
+def test_what_is_sound_of_a_bad_day_is_within_the_bounds(told: list[tuple[str, float, float]]) -> None:
+    rows = [
+        {"topic": topic, "week": "2026-W34", "patent_filing_rate": patents, "search_volume_growth": search}
+        for topic, patents, search in told
+    ]
+    for row in indicators.sound(CONTRACTS["indicators"].table(rows), NIGHT).to_pylist():
+        assert 0 <= row["patent_filing_rate"] <= FINITE and -10 <= row["search_volume_growth"] <= 10
+
+
+def test_the_greatest_number_that_fits_passes_the_audit_and_the_next_one_does_not(auditor: Auditor) -> None:
+    purchase = {"kind": "purchase", "value": FINITE}
+    assert audit(auditor, changed(0, **purchase)).failures == []
+    beyond = changed(0, kind="purchase", value=math.nextafter(FINITE, math.inf))
+    assert not INTERACTIONS.fits(beyond[0]) and failed(audit(auditor, beyond))
 
 
 def changed(row: int, **values: Any) -> list[dict[str, Any]]:

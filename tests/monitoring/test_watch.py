@@ -373,3 +373,29 @@ def test_a_request_for_a_day_that_nobody_looked_at_is_an_error_not_a_skip(
     with pytest.raises(SystemExit):
         watch.main(["--request"])
     assert "--request needs --night" in capsys.readouterr().err
+
+
+def test_each_seat_has_its_own_requests_and_pause(
+    alone: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = decide([ColumnScore("a", 1.0, 0.1)], Policy(), DAY)
+    still = decide([ColumnScore("a", 0.0, 0.1)], Policy(), DAY)
+
+    def both(day: date, recommender: bool, forecaster: bool) -> int:
+        seen = {
+            seat: watch.result_of(4, [], moved if drifted else still, "run")
+            for seat, drifted in (("recommender", recommender), ("forecaster", forecaster))
+        }
+        emit(alone, day, "watch", watch.summed_up(day, seen))
+        return ask(day)
+
+    week = timedelta(days=7)
+    assert both(DAY, False, True) == 0
+    assert both(DAY + week, False, True) == 99, "a retrain could not have learnt from it yet"
+    assert both(DAY + 2 * week, True, True) == 0, "the other seat has not asked"
+    assert both(DAY + 12 * week, False, True) == 0
+    assert facts(alone) == [
+        "2026-10-12-forecaster-v4.json",
+        "2026-10-26-recommender-v4.json",
+        "2027-01-04-forecaster-v4.json",
+    ]

@@ -12,12 +12,13 @@ import pytest
 
 from nightshift import intake
 from nightshift.commands import emit
-from nightshift.contracts import INTERACTIONS, ITEMS
+from nightshift.contracts import INTERACTIONS, ITEMS, USERS
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
+from nightshift.sources.files import Files
 
 FIRST = date(2026, 9, 1)
 
@@ -388,6 +389,52 @@ def test_a_days_contradiction_is_left_for_the_audit_whatever_was_known_before(co
     assert [row[2] for row in figures(config, first)] == [0.2, 0.3]
 
 
+def test_an_absurd_figure_of_a_quarantined_day_does_not_spoil_the_next(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    tell(config, bad, "a,2026-W35,0.1,1e16", "b,2026-W35,0.1,1e15")
+    import pyarrow.parquet as pq
+
+    rows = [{**ITEMS.sample[0], "item_id": "sound"}, {**ITEMS.sample[0], "item_id": "broken", "price": 1e16}]
+    pq.write_table(ITEMS.table(rows), config.source_path / bad.isoformat() / "items.parquet")  # type: ignore[operator]
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, following)
+    assert figures(config, following) == [("b", "2026-W35", 0.1, 1e15)]
+    assert "broken" not in Lake(config.lake_dir).latest("items", following)["item_id"].to_pylist()
+
+
+def test_a_lake_of_the_time_before_indicators_is_told_all_of_them_once(
+    config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(config, FIRST, "a,2026-W34,0.1,3", "b,2026-W35,0.3,5")  # a day before the lake's first
+    tell(config, FIRST + timedelta(days=4), "a,2026-W35,0.2,4")
+    lake, days = Lake(config.lake_dir), [FIRST + timedelta(days=n) for n in (2, 4)]
+    for day in days:
+        tables = Files(config).read(day).tables
+        del tables["indicators"]
+        lake.stage(DayBatch(day, {"users": USERS.table([]), **tables}, {}))
+        lake.record_audit(day, {"passed": True})
+        lake.publish(day)
+    reads: list[date] = []
+    read = Files.read
+    monkeypatch.setattr(Files, "read", lambda source, day: reads.append(day) or read(source, day))
+    night, following = FIRST + timedelta(days=5), FIRST + timedelta(days=6)
+    intake.ingest(config, night)
+    lake.quarantine(night, {})  # what stops this night is no reason to forget them
+    take(config, following)
+    assert figures(config, following) == [
+        ("a", "2026-W34", 0.1, 3.0),
+        ("a", "2026-W35", 0.2, 4.0),
+        ("b", "2026-W35", 0.3, 5.0),
+    ]
+    reads.clear()
+    write_day(config.source_path, FIRST + timedelta(days=7))  # type: ignore[arg-type]
+    take(config, FIRST + timedelta(days=7))
+    assert figures(config, FIRST + timedelta(days=7)) == []
+    assert reads == [FIRST + timedelta(days=7), night], "the night's own day, and the one in quarantine"
+
+
 @pytest.fixture
 def feed(tmp_path: Path) -> Iterator[str]:
     """The address of a feed on loopback, with an item in 2024-W01 and one in 2024-W05."""
@@ -419,6 +466,33 @@ def test_feeds_join_the_night_and_share_a_row_with_the_days_own_figures(
     (row,) = [row for row in rows if row["week"] == "2024-W05"]
     assert (row["search_volume_growth"], row["patent_filing_rate"]) == (0.1, 3.0)
     assert row["policy_change_frequency"] == 1.0
+
+
+def test_nobody_but_the_feeds_tells_the_policy_changes_of_their_topics(
+    config: Settings, feed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "feeds.yaml").write_text(f"로봇: [{feed}]", encoding="utf-8")
+    config = config.model_copy(update={"feeds": tmp_path / "feeds.yaml"})
+    header = "topic,week,search_volume_growth,policy_change_frequency"
+    before, day, later = (FIRST + timedelta(days=n) for n in (0, 4, 6))
+    for told_on, lines in (
+        (before, ["로봇,2024-W06,,8", "robotics,2024-W06,,8"]),
+        (day, ["로봇,2024-W05,0.1,7", "로봇,2023-W52,,7"]),
+        (later, ["로봇,2024-W05,0.2,9", "robotics,2024-W05,,9"]),  # the feeds tell nothing on this day
+    ):
+        path = config.source_path / told_on.isoformat() / "indicators.csv"  # type: ignore[operator]
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    take(config, later)
+    lake = Lake(config.lake_dir)
+    rows = lake.read("indicators", FIRST, later).to_pylist()
+    others = {(r["topic"], r["week"], r["policy_change_frequency"]) for r in rows if r["topic"] == "robotics"}
+    assert others == {("robotics", "2024-W06", 8.0), ("robotics", "2024-W05", 9.0)}
+    policy = {
+        r["week"]: r["policy_change_frequency"] for r in rows if r["topic"] == "로봇" and r["day"] == day
+    }
+    assert (policy["2024-W05"], policy["2024-W06"]) == (1.0, 0.0) and "2023-W52" not in policy
+    (revised,) = [r for r in rows if r["topic"] == "로봇" and r["day"] == later]
+    assert (revised["search_volume_growth"], revised["policy_change_frequency"]) == (0.2, None)
 
 
 def test_a_feed_that_cannot_be_read_does_not_stop_the_night(config: Settings, tmp_path: Path) -> None:

@@ -195,30 +195,6 @@ def test_the_exam_never_overlaps_the_training_window(gaps: list[int], exam_days:
     assert not [d for d in days if last < d < exam_start], "no published day falls between"
 
 
-def week(topic: str, name: str, **figures: float) -> dict[str, object]:
-    return {"topic": topic, "week": name, **figures}
-
-
-def told(day: date, *rows: dict[str, object]) -> DayBatch:
-    return DayBatch(day=day, tables={"indicators": CONTRACTS["indicators"].table(list(rows))}, counts={})
-
-
-def test_the_latest_indicators_are_what_was_known_on_a_day(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    publish(lake, told(DAY, week("a", "2026-W34", search_volume_growth=0.1, patent_filing_rate=3.0)))
-    later = week("a", "2026-W34", search_volume_growth=0.2), week("b", "2026-W34", patent_filing_rate=1.0)
-    publish(lake, told(DAY + timedelta(days=1), *later))
-
-    def found(day: date) -> list[tuple[str, float | None, float | None]]:
-        rows = lake.latest("indicators", day).to_pylist()
-        return [(row["topic"], row["search_volume_growth"], row["patent_filing_rate"]) for row in rows]
-
-    assert found(DAY) == [("a", 0.1, 3.0)]
-    assert found(DAY + timedelta(days=1)) == [("a", 0.2, 3.0), ("b", None, 1.0)]
-    assert Lake(tmp_path / "empty").latest("indicators", DAY).num_rows == 0
-    assert lake.latest("indicators", DAY).schema.equals(CONTRACTS["indicators"].schema)
-
-
 def test_a_digest_of_some_tables_changes_with_them_alone(tmp_path: Path) -> None:
     one, other = Lake(tmp_path / "one"), Lake(tmp_path / "other")
     publish(one, sample())

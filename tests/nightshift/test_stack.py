@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -76,6 +77,16 @@ def test_starting_again_clears_away_what_a_dead_leader_left(stack: Stack) -> Non
     assert stack.up(lambda _: None) == ["mlflow"]
     assert gone(child)
     stack.down(lambda _: None)
+
+
+def test_a_part_that_an_older_version_started_under_another_name_is_stopped_too(
+    stack: Stack, config: Settings
+) -> None:
+    leader, child = start(stack)
+    known = json.loads((config.home / "stack.json").read_text())
+    write_json(config.home / "stack.json", {"serving": known["mlflow"]})
+    stack.down(lambda _: None)
+    assert gone(leader) and gone(child)
 
 
 def test_a_used_pid_of_another_process_is_not_ours(config: Settings) -> None:

@@ -114,3 +114,9 @@ def test_every_seat_has_its_table_and_a_seat_that_was_left_out_is_said(tmp_path:
 
 def test_an_empty_seat_is_said(tmp_path: Path) -> None:
     assert "Nobody sits" in shown(tmp_path, served=None, recommendation=None, visits=None)
+
+
+def test_on_a_day_without_interactions_the_recommender_still_serves(tmp_path: Path) -> None:
+    told = shown(tmp_path, recommendation=None, visits=None, rows={"indicators": 118}, gates={})
+    assert "118 indicators of the day" in told and "Version 1 of the recommender is serving" in told
+    assert told.count("seat was left out tonight") == 2

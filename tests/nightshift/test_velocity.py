@@ -89,6 +89,16 @@ def test_a_score_computed_by_hand() -> None:
     )
 
 
+def test_half_of_the_weight_of_a_week_is_enough_and_a_hair_less_is_not() -> None:
+    nan, weeks = np.nan, np.ones((5, 5))
+    weeks[1, [FUNDING, SEARCH]] = nan  # 0.2 + 0.2 + 0.1 are left
+    weeks[2, [FUNDING, SEARCH, POLICY]] = nan
+    weeks[3, [PATENTS, LEARNING, POLICY]] = [nan, np.inf, nan]
+    weeks[4] = nan
+    assert velocity.told_enough(weeks).tolist() == [True, True, False, True, False]
+    assert velocity.told_enough(weeks[0]) and velocity.told_enough(np.empty((0, 5))).shape == (0,)
+
+
 def test_a_mean_is_of_what_is_known_of_four_weeks_and_of_two_at_least() -> None:
     nan = np.nan
     values = np.array([[4.0], [nan], [2.0], [nan], [nan], [6.0], [nan]]) * np.ones(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nightshift import featurestore
 from nightshift.errors import FeatureError
 from nightshift.settings import Settings
 from serving import features
@@ -46,6 +48,11 @@ class Store(OnlineFeatures):
     answer: Any = (VALUES, NOW)
     delay = 0.0
     reads = 0
+    opens = 0
+
+    def _opened(self) -> Any:
+        self.opens += 1
+        time.sleep(self.delay)
 
     def _read(self, names: Sequence[str], features: Sequence[str]) -> list[Row]:
         self.reads += 1
@@ -100,3 +107,69 @@ def test_many_are_read_by_the_handful_and_a_failure_is_the_readers_alone(store: 
         list(store.of_many(names, WANTED))
     store.answer = (VALUES, NOW)
     assert ask(store) == Found(VALUES, NOW)  # requests did not hear of it
+
+
+def test_a_bulk_read_of_a_store_that_hangs_ends_in_time_holds_up_no_request_and_is_not_repeated_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "HANDFUL_SECONDS", 0.05)
+    answering, read = threading.Event(), store._read
+
+    def hanging(names: Sequence[str], features: Sequence[str]) -> list[Row]:
+        if len(names) > 1:
+            answering.wait(10)
+        return read(names, features)
+
+    monkeypatch.setattr(store, "_read", hanging)
+    try:
+        for _ in range(3):
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+                list(store.of_many(["a", "b"], WANTED))
+        assert ask(store) == Found(VALUES, NOW)
+    finally:
+        answering.set()
+    monkeypatch.setattr(features, "HANDFUL_SECONDS", 10.0)
+    assert len(list(store.of_many(["a", "b"], WANTED))) == 2
+    assert store.reads == 3, "the first that hung, the request, the last: nobody waits for the others"
+
+
+def test_a_service_starts_while_a_store_that_hangs_is_opened(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import feast  # noqa: F401 - seconds, once per process
+
+    monkeypatch.setattr(features, "OPEN_SECONDS", 0.05)
+    store.delay = 1.0
+    began = time.monotonic()
+    store.start()
+    store.open()  # before a champion is seated
+    assert time.monotonic() - began < 0.8 and "no answer within 0.05 s" in caplog.text
+    assert ask(store) == Found(note=AWAY, wrong="away")
+    time.sleep(1.1)
+    store.delay = 0.0
+    store.open()
+    assert ask(store) == Found(VALUES, NOW) and store.opens == 2
+
+
+def test_a_store_that_was_built_again_is_opened_again_and_one_that_is_written_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+    files = featurestore.files_of(featurestore.store_config(settings))
+    assert len(files) == 2  # the registry and the online store
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+    monkeypatch.setattr(featurestore, "open_store", lambda settings: object())
+    real = OnlineFeatures(settings, "user_id", 3)
+    first = real._opened()
+    for path in files:
+        path.write_text("2")
+        assert real._opened() is first
+    for path in files:
+        before = real._opened()
+        with path.open():  # as SQLite does, so that its number is not given to another
+            path.unlink()
+            assert real._opened() is before  # until there is another
+            path.write_text("3")
+            assert real._opened() is not before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +23,8 @@ from serving import trends as module
 from serving.champion import Bundle
 from serving.features import Row
 from serving.forecasting import ANSWER, FEATURES, prepare
-from serving.trends import MOST, NOT_READ, NOTHING, Trends, rank
+from serving.trends import MOST, NOT_RANKED, NOT_READ, NOTHING, Trends, rank
+from tests.serving.conftest import wait_until
 
 NOW = datetime(2026, 9, 2, 15, tzinfo=UTC)
 TYPICAL = {f"{name}_{part}": 1.0 for name in INDICATOR_NAMES for part in ("usual", "spread")}
@@ -57,6 +60,7 @@ def test_topics_stand_by_forecast_velocity_and_ties_by_name() -> None:
     assert [(t.rank, t.topic) for t in told.trends] == [(1, "d"), (2, "a"), (3, "b"), (4, "c")]
     assert [t.forecast for t in told.trends] == [100, 60, 60, 50]
     assert (told.topics, told.left_out, told.model_version, told.note) == (5, 0, "4", None)
+    assert abs(datetime.now(UTC) - told.made_at) < timedelta(minutes=1)  # really, whatever day the data is of
     assert [t.topic for t in ranking.best(1_000).trends] == ["d", "a", "b", "c", "e"]
     first = told.trends[0]
     assert first.week == "2026-W35" and first.change == 20
@@ -130,6 +134,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RANK_AGAIN_SECONDS", 0.0)
     return World(tmp_path)
 
 
@@ -178,7 +183,7 @@ def test_a_store_that_goes_away_changes_a_note_and_a_new_champion_ranks_what_was
     world.store.error = OSError("disk")
     world.marker.unlink()
     away = world.look()
-    assert away.note == NOT_READ and away.trends is first.trends
+    assert away.note == NOT_READ and away.trends is first.trends and away.made_at == first.made_at
     world.bundle = bundle(2, ["a", "b"], add=5.0)
     assert world.look().version == 2
     assert world.trends.ranking is not None and world.trends.ranking.note == NOT_READ
@@ -188,21 +193,65 @@ def test_a_store_that_goes_away_changes_a_note_and_a_new_champion_ranks_what_was
     assert world.look().note is None
 
 
-def test_a_model_that_breaks_on_some_topic_leaves_the_ranking_before(
+def breaking(rows: pd.DataFrame) -> pd.DataFrame:
+    raise ZeroDivisionError("some topic")
+
+
+def test_a_model_that_breaks_on_some_topic_leaves_the_ranking_before_and_says_so(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = world.look()
+    world.bundle = bundle(2, ["a", "b"])
+    whole, world.bundle.ready.model.forecast = world.bundle.ready.model.forecast, breaking
+    before = world.look()
+    assert (before.version, before.trends, before.made_at) == (1, first.trends, first.made_at)
+    assert before.note == NOT_RANKED and "some topic" in caplog.text
+    caplog.clear()
+    assert world.look().note == NOT_RANKED and not caplog.text  # the log has it already
+    world.bundle.ready.model.forecast = whole
+    assert (world.look().version, world.look().note) == (2, None)
 
-    def breaking(rows: pd.DataFrame) -> pd.DataFrame:
-        raise ZeroDivisionError("some topic")
 
+def test_a_model_that_breaks_is_asked_again_after_a_pause_and_another_one_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RANK_AGAIN_SECONDS", 60.0)
+    world.look()
     world.bundle = bundle(2, ["a", "b"])
     world.bundle.ready.model.forecast = breaking
-    assert world.look() is first and "some topic" in caplog.text
-    caplog.clear()
-    assert world.look() is first and not caplog.text  # it would break again
-    world.bundle = bundle(3, ["a", "b"])
-    assert world.look().version == 3
+    assert world.look() is world.look() and world.store.reads == 2
+    world.bundle = bundle(1, ["a", "b"])  # who served before is seated again
+    assert (world.look().version, world.look().note) == (1, None)
+
+
+def test_a_model_that_breaks_while_the_store_is_away_is_asked_again_too(world: World) -> None:
+    world.look()
+    world.store.error = OSError("disk")
+    world.bundle = bundle(2, ["a", "b"])
+    whole, world.bundle.ready.model.forecast = world.bundle.ready.model.forecast, breaking
+    assert world.look().note == NOT_RANKED
+    world.bundle.ready.model.forecast = whole
+    assert (world.look().version, world.look().note) == (2, NOT_READ)
+
+
+def test_nobody_waits_at_the_start_for_a_store_that_hangs(world: World) -> None:
+    answering = threading.Event()
+    of_many = world.store.of_many
+
+    def hanging(names: Sequence[str], features: Sequence[str]) -> Iterator[tuple[str, Row]]:
+        answering.wait(10)
+        return of_many(names, features)
+
+    world.store.of_many = hanging  # type: ignore[method-assign]
+    began = time.monotonic()
+    world.trends.start()
+    try:
+        assert time.monotonic() - began < 1 and world.trends.ranking is None
+        answering.set()
+        wait_until(lambda: world.trends.ranking is not None, 1.5)  # at once, not when the next look is due
+    finally:
+        answering.set()
+        world.trends.stop()
 
 
 def test_while_the_store_is_away_it_is_asked_now_and_then_and_at_once_for_a_new_champion(

@@ -21,7 +21,7 @@ from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import Settings
 from training import examine
 from training.baselines.popularity import Popularity
-from training.examine import Hall, already_decided, find_seat, judge
+from training.examine import Hall, already_decided, find_seat, judge, tries
 from training.exams import examiner
 from training.exams.ranking import Exam
 from training.recipe import Night
@@ -92,6 +92,7 @@ def hand_in(registry: Registry, seat: Seat, tmp_path: Path) -> Callable[..., Ver
             "family": family,
             "night": night.isoformat(),
             "train_end": str(night - timedelta(days=1)),
+            "exam_start": night.isoformat(),
             **tags,
         }
         return registry.submit(seat, run_id=run.info.run_id, model_uri=logged.model_uri, tags=tags)
@@ -295,10 +296,29 @@ def test_training_a_night_again_and_again_must_be_surer_with_every_try(
     hand_in(table(0.9), night=date(2026, 9, 27))  # another night's is no try of this one
     hand_in(table(0.5))
     assert "(95 % interval" in judge(registry, seat, hall(), ["ncf"])["reasons"][0]
-    for confidence, tries, skill in (("97.5", 2, 0.45), ("98.33", 3, 0.4)):
+    for confidence, count, skill in (("97.5", 2, 0.45), ("98.33", 3, 0.4)):
         hand_in(table(skill))
         reasons = " ".join(judge(registry, seat, hall(), ["ncf"])["reasons"])
-        assert f"({confidence} % interval" in reasons and f"this exam has {tries} candidates" in reasons
+        assert f"({confidence} % interval" in reasons and f"this exam has {count} candidates" in reasons
+
+
+def test_a_model_that_is_the_same_again_is_no_further_try_at_the_same_exam(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    same = {"data_digest": "d", "git_commit": "c", "seed": "0", "smoke": "false", "dirty": "false"}
+    versions = [hand_in(table(0.5), **same) for _ in range(2)]
+    assert tries(versions) == 1
+    for changed in (
+        {"seed": "1"},
+        {"data_digest": "later"},
+        {"git_commit": "new"},
+        {"smoke": "true"},
+        {"family": "b"},
+    ):
+        other = versions[0].tags | changed
+        assert tries([versions[0], replace(versions[0], number=9, tags=other)]) == 2
+    unknown = [replace(v, tags={**v.tags, "dirty": "true"}) for v in versions]
+    assert tries(unknown) == 2, "nobody knows what code a dirty tree held"
 
 
 def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_told(
@@ -312,6 +332,7 @@ def test_of_two_families_that_pass_the_better_takes_the_seat_and_the_other_is_to
         "two_tower",
     )
     assert seated(registry, seat) == better.number
+    assert f"next is version {good.number} (ncf): NDCG@10" in registry.get(seat, better.number).description
     loser = registry.get(seat, good.number).tags
     assert loser["verdict"] == "keep"
     assert loser["verdict_reason"].startswith(

@@ -15,13 +15,14 @@ from training.forecasting.data import typical
 
 YEAR_AGO = "velocity_change_year_ago"
 NEWEST_WEEKS = 52
+ANYTHING = 100.0  # points: a score of 0 to 100 cannot change by more
 
 
 class LastValue:
     """Velocity stays what it is.
 
     learnt: rows of `topic_features` (`topic`, `week` and features) with `change`, what velocity changed in the four
-    weeks after.
+    weeks after. Without any, the intervals hold whatever may come.
     """
 
     def __init__(self, learnt: pd.DataFrame) -> None:
@@ -31,12 +32,12 @@ class LastValue:
         weeks = sorted(learnt["week"].unique())[-NEWEST_WEEKS:]
         newest = learnt[learnt["week"].isin(weeks)]
         errors = newest["change"].to_numpy(np.float64) - self._change(newest)
-        self._intervals = conformal.calibrate(errors, np.zeros(len(errors)), {})
+        self._intervals = conformal.calibrate(errors if len(errors) else np.array([-ANYTHING, ANYTHING]))
 
     def forecast(self, rows: pd.DataFrame) -> pd.DataFrame:
         change = self._change(rows)
         answer = {"change": change}
-        for level, (low, high) in self._intervals.around(change, np.zeros(len(rows))).items():
+        for level, (low, high) in self._intervals.around(change).items():
             answer |= {f"low_{level}": low, f"high_{level}": high}
         return pd.DataFrame(answer)
 

@@ -25,9 +25,11 @@ class Intervals:
     scale: dict[int, float]
     bounds: dict[int, tuple[float, float]]
 
-    def around(self, forecast: np.ndarray, series: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Level → (low, high), each [n], around forecasts [n]."""
-        size = np.array([self.scale.get(int(one), 1.0) for one in series])
+    def around(
+        self, forecast: np.ndarray, series: np.ndarray | None = None
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Level → (low, high), each [n], around forecasts [n] of `series` [n], or of typical ones."""
+        size = _sizes(self.scale, series)
         return {
             level: (forecast + size * low, forecast + size * high)
             for level, (low, high) in self.bounds.items()
@@ -51,16 +53,21 @@ def error_sizes(errors: np.ndarray, series: np.ndarray) -> dict[int, float]:
     return {int(name): float(size) for name, size in zip(names, np.sqrt(mixed / typical), strict=True)}
 
 
-def calibrate(errors: np.ndarray, series: np.ndarray, scale: dict[int, float]) -> Intervals:
+def calibrate(
+    errors: np.ndarray, series: np.ndarray | None = None, scale: dict[int, float] | None = None
+) -> Intervals:
     """Intervals of the errors (outcome - forecast) [n] that the newest slice had.
 
-    Both tails on their own, for the errors need not be symmetric. With n too few for a level, its bound is the
-    largest error that was seen; with none at all, every interval is the forecast alone.
+    series [n] and each one's error size, or neither: then all are taken for alike. Both tails on their own, for the
+    errors need not be symmetric. With n too few for a level, its bound is the largest error that was seen.
+
+    Raises:
+        ValueError: there is no error.
     """
     if not len(errors):
-        return Intervals(scale, dict.fromkeys(LEVELS, (0.0, 0.0)))
-    size = np.array([scale.get(int(one), 1.0) for one in series])
-    ordered = np.sort(errors / size)
+        raise ValueError("intervals cannot be calibrated without an error")
+    scale = scale or {}
+    ordered = np.sort(errors / _sizes(scale, series))
     bounds = {}
     for level in LEVELS:
         tail = (1 - level / 100) / 2
@@ -72,10 +79,14 @@ def calibrate(errors: np.ndarray, series: np.ndarray, scale: dict[int, float]) -
 
 
 def coverage(
-    intervals: Intervals, forecast: np.ndarray, outcome: np.ndarray, series: np.ndarray
+    intervals: Intervals, forecast: np.ndarray, outcome: np.ndarray, series: np.ndarray | None = None
 ) -> dict[int, float]:
     """Level → share of outcomes inside."""
     return {
         level: float(np.mean((outcome >= low) & (outcome <= high)))
         for level, (low, high) in intervals.around(forecast, series).items()
     }
+
+
+def _sizes(scale: dict[int, float], series: np.ndarray | None) -> np.ndarray | float:
+    return 1.0 if series is None else np.array([scale.get(int(one), 1.0) for one in series])

@@ -20,6 +20,7 @@ import pandas as pd
 
 from nightshift.contracts.features import HORIZON, TOPIC_VIEW, TOPIC_WINDOW, window_column
 from nightshift.contracts.indicators import INDICATOR_NAMES, monday
+from nightshift.velocity import score
 from training.forecasting.predictor import in_spreads
 
 WINDOW_COLUMNS = [
@@ -86,18 +87,25 @@ def split(windows: Windows, first: int) -> tuple[Windows, Windows]:
     return windows.where(windows.time + windows.horizon < first), windows.where(windows.time >= first)
 
 
-def week_at(windows: Windows, share: float) -> int:
-    """The number of the week that has `share` of the panel's time before it."""
-    low, high = int(windows.time.min()), int(windows.time.max()) + 1
-    return low + round(share * (high - low))
-
-
 def typical(rows: pd.DataFrame) -> dict[str, float]:
     """What an indicator's usual value and spread are taken to be where nobody knows: the median of all rows'."""
     columns = [*USUAL_COLUMNS, *SPREAD_COLUMNS]
     neutral = dict.fromkeys(USUAL_COLUMNS, 0.0) | dict.fromkeys(SPREAD_COLUMNS, 1.0)
     medians = rows.reindex(columns=columns).astype(np.float64).median().to_dict()
     return {name: float(medians[name]) if np.isfinite(medians[name]) else neutral[name] for name in columns}
+
+
+def first_known(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a topic and week, in that order: the first that described it."""
+    ordered = rows.sort_values(["topic", "week", "event_timestamp"], kind="stable")
+    return ordered.drop_duplicates(["topic", "week"], ignore_index=True)
+
+
+def of_nobody(rows: pd.DataFrame, filled: dict[str, float]) -> pd.DataFrame:
+    """The rows as if only their windows were known: a typical topic's pace, velocity by that pace, no context."""
+    bare = rows.assign(**filled, **dict.fromkeys(CONTEXT_COLUMNS, np.nan))
+    usual, spread = ([filled[name] for name in names] for names in (USUAL_COLUMNS, SPREAD_COLUMNS))
+    return bare.assign(velocity=score(_raw(rows), np.array(usual), np.array(spread))[0])
 
 
 def windows_from_rows(
@@ -109,14 +117,12 @@ def windows_from_rows(
     filled: what stands for a usual value or spread that is unknown; `typical(rows)` by default.
     """
     filled = filled or typical(rows)
-    first = rows.sort_values(["topic", "week", "event_timestamp"], kind="stable")
-    first = first.drop_duplicates(["topic", "week"], ignore_index=True)
+    first = first_known(rows)
     usual = first[USUAL_COLUMNS].astype(np.float64).fillna(filled).to_numpy()
     spread = first[SPREAD_COLUMNS].astype(np.float64).fillna(filled).to_numpy()
-    raw = first[WINDOW_COLUMNS].to_numpy(np.float64).reshape(len(first), TOPIC_WINDOW, len(INDICATOR_NAMES))
     series, time = pd.factorize(first["topic"])[0].astype(np.int64), week_number(first["week"])
     windows = Windows(
-        x=in_spreads(raw, usual, spread).astype(np.float32),
+        x=in_spreads(_raw(first), usual, spread).astype(np.float32),
         context=first[CONTEXT_COLUMNS].to_numpy(np.float32),
         y=changes(first["velocity"].to_numpy(np.float64), series, time, HORIZON),
         series=series,
@@ -124,6 +130,11 @@ def windows_from_rows(
         scale=np.ones(len(first), dtype=np.float32),
     )
     return windows, first[["topic", "week", "velocity"]]
+
+
+def _raw(rows: pd.DataFrame) -> np.ndarray:
+    """The indicators of the weeks, float64 [n, weeks, C], oldest first."""
+    return rows[WINDOW_COLUMNS].to_numpy(np.float64).reshape(len(rows), TOPIC_WINDOW, len(INDICATOR_NAMES))
 
 
 def changes(value: np.ndarray, series: np.ndarray, time: np.ndarray, horizon: int) -> np.ndarray:

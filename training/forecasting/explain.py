@@ -6,6 +6,9 @@ Forecasts and errors are those of the newest weeks of training, by the model tha
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from itertools import product
+from math import factorial
 
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -20,7 +23,7 @@ from training.forecasting.data import Windows
 from training.forecasting.fit import Fitted
 
 SHOWN_TOPICS = 9
-EXPLAINED, ORDERS = 150, 8  # rows, and orders of their inputs (every second is the one before, backwards)
+EXPLAINED, PAIRS = 100, 32  # rows, and orders of their inputs: each is walked forwards and backwards
 STEP_NAMES = {
     "gru": "epoch (0: the ridge that it starts from)",
     "transformer": "epoch (0: the ridge that it starts from)",
@@ -103,8 +106,10 @@ def error_by_horizon(windows: Windows, forecast: np.ndarray) -> Figure:
     ours = np.sqrt(np.nanmean(np.square(windows.y - forecast), axis=0))
     axis.bar(weeks - 0.2, still, 0.38, color="tab:gray", label="last value")
     bars = axis.bar(weeks + 0.2, ours, 0.38, color="tab:blue", label="forecast")
-    skill = [f"−{100 * (1 - own / other):.0f} %" for own, other in zip(ours, still, strict=True)]
-    axis.bar_label(bars, skill, padding=2)
+    change = [
+        f"{100 * (own / other - 1):+.0f} %" if other else "" for own, other in zip(ours, still, strict=True)
+    ]
+    axis.bar_label(bars, change, padding=2)
     axis.set_xticks(weeks)
     axis.set_xlabel("weeks ahead")
     axis.set_ylabel("root mean squared error (points)")
@@ -122,7 +127,7 @@ def error_by_topic(windows: Windows, forecast: np.ndarray, topics: list[str]) ->
     still = np.sqrt(np.bincount(at, weights=np.square(windows.y[:, -1].astype(np.float64))) / count)
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axis = figure.add_subplot()
-    top = 1.05 * float(max(ours.max(), still.max()))
+    top = 1.05 * float(max(ours.max(), still.max())) or 1.0
     axis.plot([0, top], [0, top], color="tab:gray", linewidth=1)
     axis.scatter(
         still, ours, s=18, alpha=max(0.15, min(0.8, 60 / len(numbers))), color="tab:blue", linewidths=0
@@ -147,43 +152,96 @@ def error_by_topic(windows: Windows, forecast: np.ndarray, topics: list[str]) ->
     return figure
 
 
-def attributions(
-    fitted: Fitted, windows: Windows, seed: int, rows: int = EXPLAINED
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shapley values of every input cell [n, weeks, C] and of the context [n], and the rows that were explained.
+@dataclass(frozen=True)
+class Explained:
+    """Shapley values of n forecasts, in target units; of each game they add up, with the context's, to the forecast
+    minus that of a typical window.
 
-    Estimated over random orders, each walked both ways (Castro et al. 2009; Mitchell et al., JMLR 2022): whatever
-    the orders, the values add up to the forecast minus that of a typical window. An input that has not joined yet
-    is unknown, which is what a missing value is to the model.
+    x: the windows [n, weeks, C]. cells [n, weeks, C]: estimates; error [n, weeks, C] their standard errors.
+    weeks [n, weeks + 1], channels [n, C + 1]: exact, of whole weeks or channels, the context last.
+    """
+
+    x: np.ndarray
+    cells: np.ndarray
+    error: np.ndarray
+    weeks: np.ndarray
+    channels: np.ndarray
+    context: np.ndarray
+
+
+def attributions(fitted: Fitted, windows: Windows, seed: int, rows: int = EXPLAINED) -> Explained:
+    """What the inputs of some examples contribute to their forecasts. One that has not joined yet is unknown,
+    which is what a missing value is to the model.
+
+    Of single cells there are too many coalitions: random orders are walked, each both ways, which cancels what two
+    inputs do together (Castro et al. 2009; Mitchell et al., JMLR 2022). Of whole weeks, and of whole channels, all are.
     """
     random = np.random.default_rng(seed)
-    picked = np.sort(random.choice(len(windows), size=min(rows, len(windows)), replace=False))
-    x, context = windows.x[picked], windows.context[picked]
-    n, cells = len(picked), x.shape[1] * x.shape[2]
-    boosters = predictor.load_trees(fitted.trees[-1:])
-    values = np.zeros((n, cells + 1))
-    order = np.empty(0, dtype=np.int64)
-    for number in range(ORDERS):
-        order = order[::-1] if number % 2 else random.permutation(cells + 1)
-        joined = np.tri(cells + 2, cells + 1, -1, dtype=bool)[:, np.argsort(order)]  # [steps, players]
-        seen = np.where(joined[:, None, :-1], x.reshape(n, cells), np.nan).reshape(-1, *x.shape[1:])
-        around = np.where(joined[:, None, -1:], context, np.nan).reshape(-1, context.shape[1])
-        told = predictor.forecast(fitted.kind, fitted.arrays, boosters, seen, around)[:, -1]
-        values[:, order] += np.diff(told.reshape(cells + 2, n), axis=0).T / ORDERS
-    return values * windows.scale[picked, None], picked
+    picked = windows.where(np.sort(random.choice(len(windows), size=min(rows, len(windows)), replace=False)))
+    n, weeks, channels = picked.x.shape
+    players = weeks * channels + 1
+    game = _Game(fitted, picked)
+    draws = np.zeros((PAIRS, n, players))
+    for draw in draws:
+        order = random.random((n, players)).argsort(axis=1)  # each example's own
+        for walked in (order, order[:, ::-1]):
+            known = walked.argsort(axis=1) < np.arange(players + 1)[:, None, None]  # [steps, n, players]
+            draw[np.arange(n)[:, None], walked] += np.diff(game.told(known), axis=0).T / 2
+    values = draws.mean(axis=0)
+    cell = np.arange(weeks * channels)
+    return Explained(
+        x=picked.x,
+        cells=values[:, :-1].reshape(picked.x.shape),
+        error=(draws[..., :-1].std(axis=0, ddof=1) / np.sqrt(PAIRS)).reshape(picked.x.shape),
+        weeks=game.exact(cell // channels),
+        channels=game.exact(cell % channels),
+        context=values[:, -1],
+    )
 
 
-def shap_figure(values: np.ndarray, x: np.ndarray) -> Figure:
-    """Heat maps of `attributions` [n, cells + 1] over the inputs x [n, weeks, C]: how much, and which way."""
-    weeks, channels = x.shape[1:]
-    effects = values[:, :-1].reshape(-1, weeks, channels)
-    much = np.abs(effects).mean(axis=0)
-    given = np.nan_to_num(x)
-    way = (effects * given).sum(axis=0) / np.maximum(np.square(given).sum(axis=0), 1e-9)
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+class _Game:
+    """What a model forecasts of examples when only some inputs are known: the cells in order, then the context."""
+
+    def __init__(self, fitted: Fitted, windows: Windows) -> None:
+        self.fitted, self.windows = fitted, windows
+        self.boosters = predictor.load_trees(fitted.trees[-1:])
+
+    def told(self, known: np.ndarray) -> np.ndarray:
+        """Coalitions [k, n or 1, cells + 1] → forecasts [k, n], in target units."""
+        x, context = self.windows.x, self.windows.context
+        cells = np.where(known[..., :-1], x.reshape(len(x), -1), np.nan).reshape(-1, *x.shape[1:])
+        around = np.where(known[..., -1:], context, np.nan).reshape(len(cells), context.shape[1])
+        change = predictor.forecast(self.fitted.kind, self.fitted.arrays, self.boosters, cells, around)[:, -1]
+        return change.reshape(len(known), len(x)) * self.windows.scale
+
+    def exact(self, group: np.ndarray) -> np.ndarray:
+        """group [cells]: the player that each belongs to → Shapley values [n, players], the context's last."""
+        players = int(group.max()) + 2
+        sets = np.array(
+            list(product((False, True), repeat=players))
+        )  # number 0..2^players - 1, first player highest
+        told = self.told(sets[:, None, [*group, players - 1]])
+        values = np.zeros((told.shape[1], players))
+        for player in range(players):
+            without = np.flatnonzero(~sets[:, player])
+            size = sets[without].sum(axis=1)
+            chance = np.array([factorial(k) * factorial(players - k - 1) / factorial(players) for k in size])
+            values[:, player] = chance @ (told[without + (1 << (players - 1 - player))] - told[without])
+        return values
+
+
+def shap_figure(explained: Explained) -> Figure:
+    """Heat maps of `attributions` over the inputs: how much, and which way."""
+    weeks, channels = explained.x.shape[1:]
+    much = np.abs(explained.cells).mean(axis=0)
+    given = np.nan_to_num(explained.x)
+    way = (explained.cells * given).sum(axis=0) / np.maximum(np.square(given).sum(axis=0), 1e-9)
+    whole_week, whole_channel = (
+        np.abs(values).mean(axis=0) for values in (explained.weeks, explained.channels)
+    )
+    figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     limit = float(np.abs(way).max()) or 1.0
-    names = [name.replace("_", " ") for name in INDICATOR_NAMES]
     for axis, shown, scale, title, text in (
         (left, much, {"cmap": "Blues", "vmin": 0}, "How much: mean |SHAP value|, points", "{:.2f}"),
         (right, way, {"cmap": "RdBu", "vmin": -limit, "vmax": limit},
@@ -196,14 +254,20 @@ def shap_figure(values: np.ndarray, x: np.ndarray) -> Figure:
             axis.text(
                 week, channel, text.format(shown[week, channel]), ha="center", va="center", color=colour
             )
-        axis.set_xticks(range(weeks), [f"t−{ago}" if ago else "t" for ago in reversed(range(TOPIC_WINDOW))])
         axis.set_title(title, fontsize=11)
         figure.colorbar(image, ax=axis)
-    left.set_yticks(range(channels), names)
+    ends = [f"t−{ago}" if ago else "t" for ago in reversed(range(TOPIC_WINDOW))]
+    names = [name.replace("_", " ") for name in INDICATOR_NAMES]
+    left.set_xticks(range(weeks), [f"{end}\nall: {whole_week[n]:.2f}" for n, end in enumerate(ends)])
+    left.set_yticks(range(channels), [f"{name}\nall: {whole_channel[n]:.2f}" for n, name in enumerate(names)])
+    right.set_xticks(range(weeks), ends)
     right.set_yticks([])
-    history = float(np.abs(values[:, -1]).mean())
+    error = float(np.sqrt(np.square(explained.error).mean()))
     figure.suptitle(
-        f"What drives the change forecast for t+4 (history and season together: {history:.2f} points)"
+        f"What drives the change forecast for t+4 (history and season together: {whole_channel[-1]:.2f} points)\n"
+        f"Of {len(explained.x)} forecasts. All of a week or an indicator: exact. "
+        f"Cells: estimates, one forecast's ± {error:.2f}",
+        fontsize=11,
     )
     return figure
 

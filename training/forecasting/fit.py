@@ -98,8 +98,8 @@ class Problem:
         context[:, -1] = 1
         return Problem(self.steps, self.level, context, self.y)
 
-    def flat(self) -> np.ndarray:
-        return predictor.flat(self.steps, self.level, self.context)
+    def table(self) -> np.ndarray:
+        return predictor.table(self.steps, self.level, self.context)
 
     def where(self, rows: np.ndarray) -> Problem:
         return Problem(self.steps[rows], self.level[rows], self.context[rows], self.y[rows])
@@ -213,7 +213,7 @@ def _fit_trees(
     if len(given) > hyper.tree_rows:
         given = given.where(random.choice(len(given), hyper.tree_rows, replace=False))
     stripped = given.bare().where(random.random(len(given)) < hyper.bare)
-    table = np.vstack([given.flat(), stripped.flat()])
+    table = np.vstack([given.table(), stripped.table()])
     y = np.vstack([given.y, stripped.y])
     settings = {
         "objective": "l2", "num_leaves": hyper.leaves, "learning_rate": hyper.tree_rate, "min_data_in_leaf": 100,
@@ -227,7 +227,7 @@ def _fit_trees(
         watching: dict[str, Any] = {}
         if held_out is not None:
             seen = np.isfinite(held_out.y[:, horizon])
-            later = lightgbm.Dataset(held_out.flat()[seen], held_out.y[seen, horizon], reference=data)
+            later = lightgbm.Dataset(held_out.table()[seen], held_out.y[seen, horizon], reference=data)
             stop = lightgbm.early_stopping(hyper.tree_patience, verbose=False)
             history: dict[str, Any] = {}
             watching = {

@@ -100,10 +100,19 @@ def _epoch(network: Network, optimiser: Any, data: _Data, hyper: Hyper, weights:
         loss = errors.sum() / known.sum()
         optimiser.zero_grad(set_to_none=True)
         (loss * hyper.members).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), hyper.clip * hyper.members**0.5)
+        clip(list(network.parameters()), hyper.clip)
         optimiser.step()
         total, count = total + loss.detach(), count + 1
     return float(total) / count
+
+
+def clip(parameters: list[Tensor], most: float) -> None:
+    """Shorten each member's gradient to `most`: one that is led astray leaves the others their steps."""
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.stack([grad.flatten(1).square().sum(1) for grad in grads]).sum(0).sqrt()
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))
 
 
 def _arrays(network: Network) -> predictor.Arrays:

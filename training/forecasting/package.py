@@ -27,9 +27,9 @@ REQUIRES = ("mlflow", "numpy", "pandas", "safetensors")
 
 
 def config(
-    fitted: Fitted, intervals: Intervals, topics: list[str], typical: dict[str, float]
+    fitted: Fitted, intervals: Intervals, bare: Intervals, topics: list[str], typical: dict[str, float]
 ) -> dict[str, Any]:
-    """All that is not an array. topics: by number of their series."""
+    """All that is not an array. bare: intervals of a window without a topic; topics: by number of their series."""
     return {
         "kind": fitted.kind,
         "features": FEATURES,
@@ -42,22 +42,24 @@ def config(
         "typical": typical,
         "topics": topics,
         "bounds": {str(level): list(bounds) for level, bounds in intervals.bounds.items()},
+        "bare_bounds": {str(level): list(bounds) for level, bounds in bare.bounds.items()},
         "error_size": {topics[series]: size for series, size in intervals.scale.items()},
     }
 
 
 def in_memory(
-    fitted: Fitted, intervals: Intervals, topics: list[str], typical: dict[str, float]
+    fitted: Fitted, intervals: Intervals, bare: Intervals, topics: list[str], typical: dict[str, float]
 ) -> predictor.Forecaster:
     """What would be served, without the detour over the disk."""
     served = predictor.Forecaster()
-    served.set_up(config(fitted, intervals, topics, typical), fitted.arrays, fitted.trees[-1:])
+    served.set_up(config(fitted, intervals, bare, topics, typical), fitted.arrays, fitted.trees[-1:])
     return served
 
 
 def write(
     fitted: Fitted,
     intervals: Intervals,
+    bare: Intervals,
     topics: list[str],
     typical: dict[str, float],
     row: pd.Series,
@@ -67,7 +69,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"weights": folder / "weights.safetensors", "config": folder / "config.json"}
     save_file({name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}, paths["weights"])
-    told = json.dumps(config(fitted, intervals, topics, typical), indent=1, ensure_ascii=False)
+    told = json.dumps(config(fitted, intervals, bare, topics, typical), indent=1, ensure_ascii=False)
     paths["config"].write_text(told, encoding="utf-8")
     if fitted.trees:
         paths["trees"] = folder / "trees.txt"
@@ -78,7 +80,7 @@ def write(
         predictor=Path(predictor.__file__),
         artifacts=paths,
         input_example=example,
-        output_example=in_memory(fitted, intervals, topics, typical).forecast(example),
+        output_example=in_memory(fitted, intervals, bare, topics, typical).forecast(example),
         requirements=[f"{name}=={version(name)}" for name in requires],
     )
 

@@ -21,7 +21,9 @@ from safetensors.numpy import load_file
 
 EXTREME = 8.0  # standard deviations: a value beyond says "very much" and no more, a target or a forecast too
 LEVEL_EXTREME = 3.0  # of a window's mean, where the velocity's own formula clips
+LARGEST = 1e30  # of a context's numbers: within float32
 HEADS = 4
+DECIMALS = 4  # of what trees see: see `table`
 CHUNK = 4_096  # rows pushed through a network at once, so that the layers stay in the CPU's cache
 
 Arrays = dict[str, np.ndarray]
@@ -78,6 +80,15 @@ def flat(steps: np.ndarray, level: np.ndarray, context: np.ndarray) -> np.ndarra
     )
 
 
+def table(steps: np.ndarray, level: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """What trees see: `flat`, rounded.
+
+    Counts make for equal numbers by different sums, apart in their last digits. A tree would split between them, and
+    then a forecast hangs on digits that mean nothing.
+    """
+    return np.round(flat(steps, level, context), DECIMALS)
+
+
 def forecast(kind: str, a: Arrays, trees: list[Any], x: np.ndarray, context: np.ndarray) -> np.ndarray:
     """Changes after 1..H weeks, float64 [n, H], as `Windows.y` in units of its scale.
 
@@ -85,8 +96,8 @@ def forecast(kind: str, a: Arrays, trees: list[Any], x: np.ndarray, context: np.
     """
     steps, level, around = prepare(a, x, context)
     if kind == "lightgbm":
-        table = flat(steps, level, around)
-        columns = [tree.predict(table, num_threads=1) if len(x) else np.empty(0) for tree in trees]
+        seen = table(steps, level, around)
+        columns = [tree.predict(seen, num_threads=1) if len(x) else np.empty(0) for tree in trees]
         standard = np.stack(columns, axis=1)
     else:
         standard = design(steps, level, around) @ a["linear"] + a["bias"]
@@ -196,37 +207,48 @@ class Forecaster(PythonModel):
         self._kind: str = config["kind"]
         self._inputs: dict[str, list[str]] = config["inputs"]
         self._bounds: dict[str, tuple[float, float]] = config["bounds"]
+        self._bare_bounds: dict[str, tuple[float, float]] = config["bare_bounds"]
         self._size: dict[str, float] = config["error_size"]
         self._a, self._trees = arrays, load_trees(models)
 
     # --- the seat's protocol ---------------------------------------------------------------------------
 
     def forecast(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The change after the last of the weeks; with a column `topic`, intervals as wide as that topic needs."""
-        changes = forecast(self._kind, self._a, self._trees, *self._windows(rows))[:, -1]
+        """The change after the last of the weeks; with a column `topic`, intervals as wide as that topic needs.
+
+        A row without a pace of its own has intervals of their own: of windows in spreads of a typical topic.
+        """
+        x, context, own = self._windows(rows)
+        changes = forecast(self._kind, self._a, self._trees, x, context)[:, -1]
         answer = {"change": changes}
         size = np.ones(len(rows))
         if "topic" in rows:
-            size = np.array([self._size.get(topic, 1.0) for topic in rows["topic"]], dtype=np.float64)
-        for level, (low, high) in self._bounds.items():
-            answer |= {f"low_{level}": changes + size * low, f"high_{level}": changes + size * high}
+            sizes = np.array([self._size.get(topic, 1.0) for topic in rows["topic"]], dtype=np.float64)
+            size = np.where(own, sizes, size)
+        for level, bounds in self._bounds.items():
+            for end, bound, bare in zip(("low", "high"), bounds, self._bare_bounds[level], strict=True):
+                answer[f"{end}_{level}"] = changes + size * np.where(own, bound, bare)
         return pd.DataFrame(answer)
 
-    def _windows(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """x and context as in training: unknown and infinite is NaN, or typical."""
+    def _windows(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x and context as in training, float32: unknown and infinite is NaN, or typical; and whether a row has a
+        usual value or spread of its own: one that is known, and not the typical one that stands in for it."""
 
         def numbers(kind: str) -> np.ndarray:
             given = rows.reindex(columns=self._inputs[kind]).apply(pd.to_numeric, errors="coerce")
             values = given.to_numpy(np.float64)
             return np.where(np.isfinite(values), values, np.nan)
 
-        usual, spread = (
-            np.where(np.isnan(given), [self.typical[name] for name in self._inputs[kind]], given)
-            for kind, given in ((kind, numbers(kind)) for kind in ("usual", "spread"))
-        )
+        pace, own = [], np.zeros(len(rows), dtype=bool)
+        for kind in ("usual", "spread"):
+            given, typical = numbers(kind), np.array([self.typical[name] for name in self._inputs[kind]])
+            filled = np.where(np.isnan(given), typical, given)
+            own |= (filled != typical).any(axis=1)
+            pace.append(filled)
         weeks = len(self._inputs["window"]) // len(self._inputs["usual"])
-        window = numbers("window").reshape(len(rows), weeks, usual.shape[1])
-        return in_spreads(window, usual, spread), numbers("context")
+        window = numbers("window").reshape(len(rows), weeks, pace[0].shape[1])
+        x, context = in_spreads(window, *pace), np.clip(numbers("context"), -LARGEST, LARGEST)
+        return x.astype(np.float32), context.astype(np.float32), own
 
     # --- MLflow's pyfunc -------------------------------------------------------------------------------
 

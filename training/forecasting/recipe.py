@@ -3,7 +3,8 @@
 The examples' weeks are cut in three, in time, with HORIZON weeks between so that no target reaches into the next
 part: the oldest are fitted to, the middle ones choose how strongly to regularise, the newest judge that model and
 say how wide its intervals must be. Then the model is fitted again on all of them, for the newest weeks say most.
-Its intervals are those of the model before, which knew less: so they are, if anything, too wide.
+Its intervals are those of the model before. A window of nobody knows which topic has intervals of its own: those of
+the same weeks' windows in spreads of a typical topic, without context, against the change by a typical topic's pace.
 """
 
 from __future__ import annotations
@@ -22,12 +23,22 @@ from nightshift.settings import Settings
 from training.exams.forecaster import rows_of_weeks
 from training.forecasting import conformal, explain, package
 from training.forecasting.conformal import Intervals
-from training.forecasting.data import FEATURES, Windows, split, typical, windows_from_rows
+from training.forecasting.data import (
+    FEATURES,
+    Windows,
+    first_known,
+    of_nobody,
+    split,
+    typical,
+    week_number,
+    windows_from_rows,
+)
 from training.forecasting.fit import Fitted, fit
 from training.forecasting.hyper import Hyper
 from training.recipe import LogEpoch, Night, Trained
 
 LEAST_WEEKS, LEAST_EXAMPLES = 40, 200  # of known changes: less leaves no week to choose and none to judge by
+LEAST_ERRORS = 100  # that calibrate: fewer say nothing of a share of 95 %
 VALID_SHARE, JUDGE_SHARE = 0.1, 0.2  # of the weeks
 JUDGE_WEEKS = 52  # at most: a year has every season, and an older one says less about the next weeks
 SIZE_WEEKS = 104  # before those: where the topics' error sizes are taken from
@@ -78,6 +89,7 @@ class ForecastRecipe:
         Raises:
             NoDataError: too few changes of velocity are known.
         """
+        rows = first_known(rows)
         filled = typical(rows)
         windows, keys = windows_from_rows(rows, filled)
         windows, keys = _usable(windows, keys, night)
@@ -87,7 +99,15 @@ class ForecastRecipe:
         found = fit(self.kind, parts.fitted, parts.valid, hyper, seed=seed, after_epoch=log_epoch)
         judged = found.predict(parts.judge)
         intervals = _intervals(found, windows, parts.judge, judged[:, -1])
-        metrics = judge(parts.judge, judged[:, -1], intervals.scale)
+        newest = rows[week_number(rows["week"]) >= parts.judge.time.min()]
+        alone = windows_from_rows(of_nobody(newest, filled), filled)[0].complete
+        guessed = found.predict(alone)[:, -1]
+        bare = conformal.calibrate(alone.y[:, -1] - guessed)
+        metrics = {
+            **judge(parts.judge, judged[:, -1]),
+            **held(parts.judge, judged[:, -1], intervals.scale),
+            **{f"bare_{name}": share for name, share in held(alone, guessed, {}).items()},
+        }
         everything = _some(windows, seed) if smoke else windows
         final = fit(
             self.kind,
@@ -99,12 +119,10 @@ class ForecastRecipe:
             chosen=found.chosen,
         )
         topics = [str(topic) for topic in pd.unique(keys["topic"])]
-        explained, picked = explain.attributions(
-            final, parts.judge, seed, rows=20 if smoke else explain.EXPLAINED
-        )
+        explained = explain.attributions(final, parts.judge, seed, rows=20 if smoke else explain.EXPLAINED)
         velocity = keys["velocity"].to_numpy(np.float64)[windows.time >= parts.judge.time.min()]
         return Trained(
-            package=package.write(final, intervals, topics, filled, _newest_row(rows), workdir),
+            package=package.write(final, intervals, bare, topics, filled, _newest_row(rows), workdir),
             params=self._params(hyper, found, parts, len(topics), len(windows)),
             metrics=metrics,
             features=FEATURES,
@@ -116,7 +134,7 @@ class ForecastRecipe:
                 "forecasts.png": explain.forecasts(parts.judge, judged[:, -1], intervals, velocity, topics),
                 "error_by_horizon.png": explain.error_by_horizon(parts.judge, judged),
                 "error_by_topic.png": explain.error_by_topic(parts.judge, judged[:, -1], topics),
-                "shap.png": explain.shap_figure(explained, parts.judge.x[picked]),
+                "shap.png": explain.shap_figure(explained),
             },
         )
 
@@ -131,35 +149,61 @@ class ForecastRecipe:
 
 
 def cut(windows: Windows) -> Parts:
-    """The examples in three parts by time, HORIZON weeks apart."""
-    first, after = int(windows.time.min()), int(windows.time.max()) + 1
-    weeks = after - first
-    judged = min(JUDGE_WEEKS, round(JUDGE_SHARE * weeks))
-    earlier, judge_part = split(windows, after - judged)
-    fitted, valid = split(earlier, after - judged - windows.horizon - round(VALID_SHARE * weeks))
+    """The examples in three parts by time, HORIZON weeks apart. Counted are the weeks that have examples.
+
+    Raises:
+        NoDataError: a part has no example.
+    """
+    weeks = np.unique(windows.time)
+    judged, chosen = min(JUDGE_WEEKS, round(JUDGE_SHARE * len(weeks))), round(VALID_SHARE * len(weeks))
+    judge_from = int(weeks[len(weeks) - max(judged, 1)])
+    earlier, judge_part = split(windows, judge_from)
+    left = np.unique(earlier.time)
+    if len(left) <= chosen:
+        raise _too_few_weeks(weeks)
+    fitted, valid = split(earlier, int(left[len(left) - max(chosen, 1)]))
+    if not len(fitted):
+        raise _too_few_weeks(weeks)
     return Parts(fitted, valid, judge_part)
 
 
-def judge(windows: Windows, forecast: np.ndarray, scale: dict[int, float]) -> dict[str, float]:
-    """Figures of forecasts [n] that the model was not fitted to, as the exam names them, in points.
-
-    The intervals are judged on the newer half of the weeks, calibrated on the older one: to measure them on what
-    they were calibrated on would prove nothing.
-    """
-    outcome = windows.y[:, -1].astype(np.float64)
-    squared, still = np.mean(np.square(outcome - forecast)), np.mean(np.square(outcome))
-    older, newer = (
-        (windows.time < (middle := np.median(windows.time)) - windows.horizon),
-        windows.time >= middle,
+def _too_few_weeks(weeks: np.ndarray) -> NoDataError:
+    return NoDataError(
+        f"the velocity's change is known for {len(weeks)} weeks; a forecaster needs {LEAST_WEEKS}, to learn from, "
+        "to choose by and to be judged by: the seat is left out tonight"
     )
-    half = conformal.calibrate((outcome - forecast)[older], windows.series[older], scale)
-    covered = conformal.coverage(half, forecast[newer], outcome[newer], windows.series[newer])
+
+
+def judge(windows: Windows, forecast: np.ndarray) -> dict[str, float]:
+    """Errors of forecasts [n] that the model was not fitted to, in points: means over topics, as the exam's are."""
+    outcome = windows.y[:, -1].astype(np.float64)
+    at = np.unique(windows.series, return_inverse=True)[1]
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean(np.bincount(at, weights=values) / np.bincount(at)))
+
+    squared, still = mean(np.square(outcome - forecast)), mean(np.square(outcome))
     return {
-        "mse": float(squared),
-        "mae": float(np.mean(np.abs(outcome - forecast))),
-        "skill": float(1 - squared / still) if still else 0.0,
-        **{f"coverage_{level}": share for level, share in covered.items()},
+        "mse": squared,
+        "mae": mean(np.abs(outcome - forecast)),
+        "skill": 1 - squared / still if still else 0.0,
     }
+
+
+def held(windows: Windows, forecast: np.ndarray, scale: dict[int, float]) -> dict[str, float]:
+    """Which share of the outcomes the intervals held; nothing where too few errors calibrate them.
+
+    Judged on the newer half of the weeks, calibrated on the older one: to measure them on what they were calibrated
+    on would prove nothing.
+    """
+    errors = windows.y[:, -1] - forecast
+    middle = np.median(windows.time)
+    older, newer = windows.time < middle - windows.horizon, windows.time >= middle
+    if older.sum() < LEAST_ERRORS:
+        return {}
+    half = conformal.calibrate(errors[older], windows.series[older], scale)
+    covered = conformal.coverage(half, np.zeros(newer.sum()), errors[newer], windows.series[newer])
+    return {f"coverage_{level}": share for level, share in covered.items()}
 
 
 def _usable(windows: Windows, keys: pd.DataFrame, night: Night) -> tuple[Windows, pd.DataFrame]:
@@ -200,7 +244,7 @@ def _newest_row(rows: pd.DataFrame) -> pd.Series:
 
 
 def _reference(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The watched columns of a sample of the newest year's rows: what the watch compares a new week with."""
-    weeks = sorted(rows["week"].unique())[-REFERENCE_WEEKS:]
-    newest = rows.loc[rows["week"].isin(weeks), list(VIEWS[TOPIC_VIEW].watched)].astype(np.float64)
+    """Week and watched columns of a sample of the newest year's rows: what the watch compares a new week with."""
+    weeks, watched = sorted(rows["week"].unique())[-REFERENCE_WEEKS:], list(VIEWS[TOPIC_VIEW].watched)
+    newest = rows.loc[rows["week"].isin(weeks), ["week", *watched]].astype(dict.fromkeys(watched, np.float64))
     return newest.sample(min(REFERENCE_ROWS, len(newest)), random_state=seed).reset_index(drop=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -16,8 +21,9 @@ from nightshift.contracts import INDICATORS
 from nightshift.errors import LakeError, SettingsError, SourceError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
-from nightshift.sources import DayBatch, open_source, rss
-from nightshift.sources.rss import Feeds, UnreadableFeed, fetch, items_of
+from nightshift.sources import DayBatch, feed, open_source
+from nightshift.sources.feed import UnreadableFeed, fetch, is_inside, items_of
+from nightshift.sources.rss import Feeds
 from tests.conftest import publish_day
 
 FILES = Path(__file__).parent / "feeds"
@@ -26,16 +32,21 @@ NOW = datetime(2026, 9, 3, 1, tzinfo=UTC)  # when that night runs
 
 
 class Web:
-    """A web server on loopback. `pages`: path → (status, headers, content); `asked`: paths, in order."""
+    """A web server on loopback. `pages`: path → (status, headers, content); `asked`: paths, in order.
+
+    Asked as a proxy, it answers for every host, and the path is the whole address.
+    """
 
     def __init__(self) -> None:
         web = self
         self.pages: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.asked: list[str] = []
+        self.encodings: set[str | None] = set()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 web.asked.append(self.path)
+                web.encodings.add(self.headers["Accept-Encoding"])
                 status, headers, content = web.pages.get(self.path, (404, {}, b"no such page"))
                 self.send_response(status)
                 for name, value in headers.items():
@@ -266,7 +277,7 @@ def test_nonsense_in_a_date_counts_as_none() -> None:
 
 
 def test_a_feed_that_is_too_long_is_given_up(web: Web) -> None:
-    url = web.serve("/big", b" " * (rss.MAX_BYTES + 1))
+    url = web.serve("/big", b" " * (feed.MAX_BYTES + 1))
     with pytest.raises(UnreadableFeed, match="longer than 5 MiB"):
         fetch(url)
 
@@ -277,10 +288,61 @@ def test_a_redirect_is_followed_on_the_web_and_nowhere_else(web: Web) -> None:
     web.pages["/file"] = (302, {"Location": "file:///etc/passwd"}, b"")
     web.pages["/round"] = (302, {"Location": "/round"}, b"")
     assert fetch(web.root + "/old")[0] == b"feed"
-    with pytest.raises(UnreadableFeed, match="UnsupportedProtocol"):
+    with pytest.raises(UnreadableFeed, match=r"leads to file:.*no plain address"):
         fetch(web.root + "/file")
-    with pytest.raises(UnreadableFeed, match="TooManyRedirects"):
+    with pytest.raises(UnreadableFeed, match="leads on more than 5 times"):
         fetch(web.root + "/round")
+
+
+def test_a_redirect_does_not_lead_from_the_web_into_the_own_network(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", web.root)  # so that public addresses are answered here
+    monkeypatch.setenv("no_proxy", "")
+    asked = "http://93.184.216.34/feed"
+    for target in (
+        "http://169.254.169.254/latest/meta-data?token=secret",
+        "http://[::ffff:127.0.0.1]/",
+        "http://localhost:9/admin",
+        "http://2130706433/",
+    ):
+        web.pages[asked] = (302, {"Location": target}, b"")
+        with pytest.raises(UnreadableFeed, match="inside the own network") as refused:
+            feed.read(asked, now=0)
+        assert "secret" not in str(refused.value)
+    assert set(web.asked) == {asked}
+    web.pages[asked] = (302, {"Location": "http://user:secret@93.184.216.34/feed"}, b"")
+    with pytest.raises(UnreadableFeed, match=r"leads to http://93\.184\.216\.34/feed, .*no plain address"):
+        fetch(asked)
+    web.pages[asked] = (302, {"Location": "http://1.1.1.1/moved"}, b"")
+    web.pages["http://1.1.1.1/moved"] = (200, {}, feed_of(("1", "2026-08-05")))
+    assert len(feed.read(asked, now=int(NOW.timestamp()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("192.168.0.1", True),
+        ("169.254.169.254", True),
+        ("100.64.0.1", True),
+        ("0.0.0.0", True),
+        ("224.0.0.1", True),
+        ("[::1]", True),
+        ("[fe80::1]", True),
+        ("[fd00::1]", True),
+        ("[::ffff:10.0.0.1]", True),
+        ("0x7f.1", True),
+        ("localhost", True),
+        ("93.184.216.34", False),
+        ("[2606:4700:4700::1111]", False),
+        ("nobody.invalid", False),
+        (f"{'a' * 64}.example", False),
+    ],
+)
+def test_addresses_that_are_not_of_the_public_internet_are_known(host: str, inside: bool) -> None:
+    assert is_inside(httpx.URL(f"http://{host}/")) == inside
 
 
 def test_errors_of_the_server_and_of_the_net_are_told(web: Web) -> None:
@@ -295,11 +357,83 @@ def test_errors_of_the_server_and_of_the_net_are_told(web: Web) -> None:
         fetch(web.root + "/sick")
 
 
-def test_a_server_that_only_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, web: Web) -> None:
-    url = web.serve("/slow", b"x" * 100_000)
-    monkeypatch.setattr(rss, "SECONDS_IN_ALL", 0.0)
-    with pytest.raises(UnreadableFeed, match="not complete after 0 s"):
-        fetch(url)
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n<rss"])
+def test_a_server_that_only_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(feed, "SECONDS_IN_ALL", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                try:
+                    connection.sendall(sent)
+                    while True:
+                        time.sleep(0.05)
+                        connection.sendall(b"a")
+                except OSError:
+                    return  # whoever read it is gone
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with pytest.raises(UnreadableFeed, match="could not be read in 2 s"):
+            feed.read(f"http://127.0.0.1:{server.getsockname()[1]}/", now=0)
+        dripping.join(timeout=10)
+        assert not dripping.is_alive(), "the reader still listens"
+
+
+def test_a_feed_that_keeps_its_parser_busy_stops_neither_the_night_nor_the_others(
+    monkeypatch: pytest.MonkeyPatch, config: Settings, web: Web
+) -> None:
+    monkeypatch.setattr(feed, "SECONDS_IN_ALL", 4.0)
+    slow = web.serve("/slow", b"\n" * (4 * 2**20) + feed_of(("1", "2026-08-05")))
+    good = web.serve("/good", feed_of(("1", "2026-08-05"), ("2", "2026-08-20")))
+    follow(config, law=[slow], trade=[good])
+    began = time.monotonic()
+    batch = night(config)
+    assert time.monotonic() - began < 10
+    assert {topic for topic, _ in told(batch)} == {"trade"}
+    assert batch.counts == {"read": 2, "kept": 1, "unreadable": 1}
+
+
+def test_a_compressed_answer_is_refused_unopened(web: Web) -> None:
+    bomb = gzip.compress(gzip.compress(gzip.compress(b"\0" * 2**24)))
+    web.pages["/bomb"] = (200, {"Content-Encoding": "gzip, gzip, gzip"}, bomb)
+    with pytest.raises(UnreadableFeed, match="sent as gzip, gzip, gzip"):
+        feed.read(web.root + "/bomb", now=0)
+    assert web.encodings == {"identity"}
+
+
+def test_a_feed_of_too_many_items_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "MOST_ITEMS", 1)
+    assert len(items_of(feed_of(("1", "")), "", now=0)) == 1
+    with pytest.raises(UnreadableFeed, match="more than 1 items"):
+        items_of(feed_of(("1", ""), ("2", "")), "", now=0)
+
+
+def test_the_reader_of_a_feed_has_bounded_memory_and_takes_nothing_of_nightshift_with_it() -> None:
+    program = (
+        f"import runpy, sys; reader = runpy.run_path({feed.__file__!r})\n"
+        "assert not {'nightshift', 'pandas', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
+        "reader['limit_this_process']()\n"
+        "bytearray(reader['MEMORY'])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert "MemoryError" in done.stderr.splitlines()[-1]
+
+
+def test_a_reader_that_ends_without_a_word_is_an_unreadable_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "__file__", "/no/such/program.py")
+    with pytest.raises(UnreadableFeed, match=r"reading it ended with 2 .*No such file"):
+        feed.read("http://127.0.0.1:9/", now=0)
+
+
+def test_an_address_is_printed_without_what_may_be_secret(
+    config: Settings, web: Web, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(config, law=[f"{web.root}/gone?token=secret#secret"])
+    night(config)
+    said = capsys.readouterr().err
+    assert f"feed {web.root}/gone: it answers 404" in said and "secret" not in said
 
 
 def test_a_hostile_feed_with_growing_entities_does_no_harm() -> None:
@@ -329,7 +463,13 @@ def test_a_hostile_feed_with_growing_entities_does_no_harm() -> None:
         ("law: [12]", "topic 'law': 12 is not an address"),
         ("12: [http://a.example/x]", "12 is no topic"),
         (f"{'긴' * 129}: [http://a.example/x]", "up to 128 characters"),
-        ("law: [http://a.example/x", "not YAML"),
+        ("law: [http://a.example/x", "not YAML in line 1"),
+        (
+            "law: ['http://me:secret@a.example/x?y=secret']",
+            "'http://a.example/x' .*without user and password",
+        ),
+        ("law: ['http://me:secret@a.example:port/x?secret']", "'a.example:port/x' is not an address"),
+        ("law: ['http://me:secret@a.example/x", "not YAML in line 1"),
     ],
 )
 def test_a_wrong_feeds_file_is_named_with_what_is_wrong(config: Settings, text: str, words: str) -> None:
@@ -337,7 +477,26 @@ def test_a_wrong_feeds_file_is_named_with_what_is_wrong(config: Settings, text: 
     config.feeds.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=words) as refused:
         open_source("feeds", config)
-    assert str(config.feeds) in str(refused.value)
+    assert str(config.feeds) in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_the_published_and_the_staged_days_are_read_once_for_all_days_taken_in(
+    config: Settings, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow(config, law=[web.serve("/a", feed_of(("1", "2026-08-05"), ("2", "2026-08-20")))])
+    publish_day(Lake(config.lake_dir), night(config, date(2026, 8, 17)))
+    reads: list[object] = []
+    read, staged = Lake.read, Lake.staged
+    monkeypatch.setattr(Lake, "read", lambda lake, *of: reads.append(of) or read(lake, *of))
+    monkeypatch.setattr(Lake, "staged", lambda lake, day: reads.append(day) or staged(lake, day))
+    feeds, lake = Feeds(config, clock=NOW.timestamp), Lake(config.lake_dir)
+    weeks = []
+    for number in range(10):
+        batch = feeds.read(date(2026, 8, 22) + timedelta(days=number))
+        lake.stage(batch)
+        weeks += [week for _, week in told(batch)]
+    assert weeks == ["2026-W34", "2026-W35"]
+    assert len(reads) == 1 + 9
 
 
 def test_an_absent_or_unset_feeds_file_is_said(config: Settings) -> None:

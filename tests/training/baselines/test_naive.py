@@ -44,7 +44,21 @@ def test_seasonal_naive_says_what_changed_a_year_ago_and_nothing_where_that_is_u
     assert np.isfinite(model.forecast(pd.DataFrame(index=range(2))).to_numpy()).all()
 
 
-def test_without_anything_learnt_they_still_answer() -> None:
+def test_the_intervals_are_those_of_the_newest_year() -> None:
+    """Older changes were a hundred times as large; they say nothing any more."""
+    rows = learnt(weeks=120)
+    older = rows["week"] < sorted(rows["week"].unique())[-52]
+    rows["change"] = rows["change"].where(~older, 100 * rows["change"])
+    rows["velocity_change_year_ago"] = rows["velocity_change_year_ago"].where(~older, 0.0)
+
+    for kind in (LastValue, SeasonalNaive):
+        found, newest = kind(rows).forecast(rows[~older]), rows.loc[~older, "change"].to_numpy()
+        inside = (found["low_80"] <= newest) & (newest <= found["high_80"])
+        assert 0.75 < inside.mean() < 0.85
+
+
+def test_without_anything_learnt_they_answer_that_anything_may_come() -> None:
     for kind in (LastValue, SeasonalNaive):
         found = kind(learnt().iloc[:0]).forecast(learnt().head(2))
         assert list(found) == ["change", "low_80", "high_80", "low_95", "high_95"]
+        assert (found["high_80"] - found["low_80"] == 200).all()

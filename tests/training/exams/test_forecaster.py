@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -14,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.contracts import INDICATORS
-from nightshift.contracts.indicators import monday, week_of, weeks_after
+from nightshift.contracts.indicators import INDICATOR_NAMES, monday, week_of, weeks_after
 from nightshift.errors import ContractError, LakeError, NoDataError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
@@ -35,7 +38,7 @@ from training.exams.forecaster import (
 from training.recipe import Night
 
 NEWEST = "2026-W38"
-EXAM_START = monday(weeks_after(NEWEST, 1 - EXAM_WEEKS))
+EXAM_START = monday(weeks_after(NEWEST, 1 - EXAM_WEEKS - 4))  # the first question's week
 NIGHT = Night(
     night=date(2026, 9, 28),
     train_start=date(2024, 1, 1),
@@ -89,24 +92,41 @@ def test_the_answers_are_the_newest_weeks_and_every_question_knows_only_its_star
     for row, change in zip(exam.rows.to_dict("records"), exam.change, strict=True):
         later = velocity[row["topic"], weeks_after(row["week"], 4)]
         assert change == pytest.approx(later - row["velocity"])
-        assert (
-            exam.topics[
-                exam.topic[
-                    exam.rows.index[exam.rows["week"].eq(row["week"]) & exam.rows["topic"].eq(row["topic"])][
-                        0
-                    ]
-                ]
-            ]
-            == row["topic"]
-        )
+    assert [exam.topics[n] for n in exam.topic] == list(exam.rows["topic"])
 
 
-def test_no_answer_is_a_change_that_training_may_learn_from() -> None:
-    asked = build_exam(rows(), NIGHT).rows
-    learnt = answers(rows())
-    learnt = learnt[[monday(weeks_after(week, 4)) <= NIGHT.train_end for week in learnt["week"]]]
-    both = asked.merge(learnt, on=["topic", "week"])
-    assert len(learnt) > 0 and both.empty
+def test_training_ends_before_the_first_question_so_that_no_week_it_saw_is_part_of_an_answer() -> None:
+    known = rows(weeks=30)
+    asked = build_exam(known, NIGHT).rows
+    learnt = answers(known)
+    ends = [weeks_after(week, 4) for week in learnt["week"]]
+    ends = [week for week in ends if monday(week) <= NIGHT.train_end]
+    assert ends and max(ends) < min(asked["week"])
+
+
+class Peeker(Model):
+    """Knows each topic's last velocity of the training weeks, and nothing else."""
+
+    def __init__(self, learnt: pd.DataFrame) -> None:
+        super().__init__(0.0)
+        self.last = learnt.sort_values("week").groupby("topic")["velocity"].last()
+
+    def forecast(self, rows: pd.DataFrame) -> pd.DataFrame:
+        self.change = (rows["topic"].map(self.last) - rows["velocity"]).to_numpy()
+        return super().forecast(rows)
+
+
+def test_remembering_the_last_training_weeks_is_no_way_to_skill() -> None:
+    """Velocity looks back over four weeks: neighbouring weeks share most of them, so a week between tells a lot."""
+    random = np.random.default_rng(0)
+    known = rows(topics=60, weeks=30).sort_values(["topic", "week"], ignore_index=True)
+    noise = random.normal(50, 20, (60, 33))
+    known["velocity"] = np.stack([noise[:, n : n + 30] for n in range(4)]).mean(axis=0).ravel()
+    exam = build_exam(known, NIGHT)
+    trained = known[[monday(week) <= NIGHT.train_end for week in known["week"]]]
+    fair = score_model(Peeker(trained), exam).totals["skill"]
+    later = known[known["week"] <= weeks_after(exam.rows["week"].min(), 3)]
+    assert fair < 0.1 < score_model(Peeker(later), exam).totals["skill"]
 
 
 def test_a_week_whose_velocity_is_unknown_is_neither_asked_about_nor_an_answer() -> None:
@@ -150,6 +170,35 @@ def test_errors_are_means_per_topic() -> None:
     )
 
 
+def test_a_topic_with_few_questions_counts_as_much_as_one_with_many() -> None:
+    known = rows()
+    few = known[(known["topic"] != "주제 0") | (known["week"] <= weeks_after(NEWEST, -7))]
+    exam = build_exam(few, NIGHT)
+    assert np.bincount(exam.topic).tolist() == [1, EXAM_WEEKS, EXAM_WEEKS]
+    scores = score_model(Model(exam.change + np.where(exam.topic == 0, 5.0, 0.0)), exam)
+    worst = [np.mean(exam.change[exam.topic == n] ** 2) for n in range(3)]
+    assert scores.totals["skill"] == pytest.approx(1 - 25 / sum(worst))
+
+
+def test_coverage_counts_misses_on_both_sides_and_the_interval_score_how_far_they_are() -> None:
+    exam = build_exam(rows(), NIGHT)
+    off = np.resize([0.0, 0.0, 15.0, -15.0], len(exam.change))
+    scores = score_model(Model(exam.change + off, width=10), exam)
+    assert scores.totals["coverage_80"] == 0.5 and scores.totals["miss_80"] == pytest.approx(0.3)
+    assert scores.per_unit["interval_score_80"].mean() == pytest.approx(20 + 10 * 5 / 2)
+    wide = score_model(Model(exam.change + off, width=60), exam)
+    assert wide.per_unit["interval_score_80"].mean() == pytest.approx(120), (
+        "neither too narrow nor too wide pays"
+    )
+
+
+@pytest.mark.parametrize("spoilt", [{"low_80": np.nan}, {"high_95": -1e9}, {"low_95": np.inf}])
+def test_an_interval_that_is_none_is_no_result(spoilt: dict[str, float]) -> None:
+    exam = build_exam(rows(), NIGHT)
+    with pytest.raises(ContractError, match="upside down or not finite"):
+        score_model(Model(0.0, **spoilt), exam)
+
+
 @given(st.integers(0, 1_000), st.floats(0, 200))
 def test_a_wider_interval_covers_no_less(seed: int, width: float) -> None:
     exam = build_exam(rows(seed=seed), NIGHT)
@@ -161,7 +210,8 @@ def test_a_forecast_that_is_not_a_number_leaves_no_usable_figure() -> None:
     exam = build_exam(rows(), NIGHT)
     forecast = exam.change.copy()
     forecast[0] = np.nan
-    assert np.isnan(score_model(Model(forecast), exam).means()["mse"])
+    ends = {"low_80": -1.0, "high_80": 1.0, "low_95": -2.0, "high_95": 2.0}
+    assert np.isnan(score_model(Model(forecast, **ends), exam).means()["mse"])
 
 
 def test_an_answer_of_the_wrong_shape_is_named() -> None:
@@ -185,9 +235,9 @@ def test_an_answer_of_the_wrong_shape_is_named() -> None:
 
 
 def told(lake: Lake, day: date, weeks: dict[str, list[str]]) -> None:
-    """Publish a day that tells of topic → weeks."""
+    """Publish a day that tells all of topic → weeks."""
     indicators = [
-        {"topic": topic, "week": week, "search_volume_growth": 0.1}
+        {"topic": topic, "week": week, **dict.fromkeys(INDICATOR_NAMES, 0.1)}
         for topic, known in weeks.items()
         for week in known
     ]
@@ -223,6 +273,29 @@ def test_one_topic_that_runs_ahead_does_not_move_the_exam(config: Settings) -> N
     assert told_weeks(lake, date(2026, 9, 30))[1] == NEWEST, "a night that is run again knows what it knew"
 
 
+def said(lake: Lake, day: date, *rows: dict[str, Any]) -> None:
+    publish_day(lake, DayBatch(day, {"indicators": INDICATORS.table(list(rows))}))
+
+
+def test_a_week_of_which_one_figure_is_known_is_not_told_yet(config: Settings) -> None:
+    lake = Lake(config.lake_dir)
+    told(lake, date(2026, 9, 16), {"a": last(100, "2026-W37"), "b": last(100, "2026-W37")})
+    counts = [{"topic": topic, "policy_change_frequency": 2.0} for topic in ("a", "b", "only counted")]
+    said(lake, date(2026, 9, 20), *({**row, "week": week} for row in counts for week in ("2020-W01", NEWEST)))
+    assert told_weeks(lake, date(2026, 9, 20)) == (weeks_after("2026-W37", -99), "2026-W37")
+    figures = {"funding_volume_growth": 0.1, "patent_filing_rate": 3.0}
+    said(lake, date(2026, 9, 23), *({"topic": topic, "week": NEWEST, **figures} for topic in ("a", "b")))
+    assert told_weeks(lake, date(2026, 9, 23))[1] == NEWEST, "said in parts"
+    assert told_weeks(lake, date(2026, 9, 22))[1] == "2026-W37"
+
+
+def test_a_lake_that_knows_too_little_of_every_week_leaves_the_seat_out(config: Settings) -> None:
+    lake = Lake(config.lake_dir)
+    said(lake, date(2026, 9, 23), {"topic": "a", "week": NEWEST, "search_volume_growth": 0.1})
+    with pytest.raises(NoDataError, match="of no topic's week is half of the velocity's weight known"):
+        EXAMINER.night(lake, date(2026, 9, 23), config)
+
+
 def test_a_lake_without_indicators_or_with_too_few_leaves_the_seat_out(config: Settings) -> None:
     lake = Lake(config.lake_dir)
     with pytest.raises(LakeError, match="not published"):
@@ -245,3 +318,31 @@ def test_the_digest_is_of_the_indicators_alone(config: Settings) -> None:
     assert EXAMINER.digest(lake, replace(NIGHT, night=date(2026, 9, 24))) == before
     told(lake, date(2026, 9, 25), {"a": [NEWEST]})
     assert EXAMINER.digest(lake, replace(NIGHT, night=date(2026, 9, 25))) != before
+
+
+def test_topics_that_ended_long_ago_do_not_hold_the_exam_back(config: Settings) -> None:
+    lake = Lake(config.lake_dir)
+    ended = last(150, weeks_after(NEWEST, -30))
+    told(lake, date(2026, 9, 23), {"x": ended, "y": ended, "z": ended, "a": last(150), "b": last(150)})
+    assert told_weeks(lake, date(2026, 9, 23))[1] == NEWEST
+    publish_day(lake, DayBatch(date(2027, 3, 1), {}))
+    with pytest.raises(NoDataError, match=f"no topic has told of a week since {NEWEST}"):
+        EXAMINER.night(lake, date(2027, 3, 1), config)
+
+
+def test_a_night_that_is_run_again_sees_no_topic_that_opened_later(config: Settings) -> None:
+    lake, night, after = Lake(config.lake_dir), date(2026, 9, 23), date(2026, 9, 24)
+
+    def asked() -> tuple[str, list[str]]:
+        build = [sys.executable, "-m", "feature_repo.build", "--night", str(lake.last_day())]
+        environment = {**os.environ, "NIGHTSHIFT_HOME": str(config.home)}
+        done = subprocess.run(build, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        exam = EXAMINER.set(lake, config, EXAMINER.night(lake, night, config))
+        return exam.digest, exam.topics
+
+    told(lake, night, {"a": last(120), "b": last(120)})
+    first = asked()
+    assert first[1] == ["a", "b"]
+    told(lake, after, {"c": last(120), "b": [NEWEST]})
+    assert asked() == first

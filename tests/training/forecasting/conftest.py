@@ -21,14 +21,24 @@ SMALL = Hyper(members=2, size=8, max_epochs=3, max_trees=15)
 LAGS = (4, 8, 2, 0, 1)  # weeks after interest, by indicator
 
 
-def topic_rows(topics: int = TOPICS, weeks: int = WEEKS, seed: int = 0) -> pd.DataFrame:
-    """Rows of `topic_features`, one a topic and week, known from the Monday after the week."""
+def topic_rows(
+    topics: int = TOPICS, weeks: int = WEEKS, seed: int = 0, *, uneven: bool = False, counts: bool = False
+) -> pd.DataFrame:
+    """Rows of `topic_features`, one a topic and week, known from the Monday after the week.
+
+    uneven: each topic's figures have a level and a size of their own. counts: the last indicator is whole numbers.
+    """
     random = np.random.default_rng(seed)
     interest = np.zeros((topics, weeks + max(LAGS)))
     for week in range(1, interest.shape[1]):
         interest[:, week] = 0.9 * interest[:, week - 1] + 0.4 * random.standard_normal(topics)
     felt = np.stack([interest[:, max(LAGS) - lag :][:, :weeks] for lag in LAGS], axis=2)
     values = felt * velocity.SIGNS + 0.3 * random.standard_normal(felt.shape)
+    if uneven:
+        values *= np.exp(0.5 * random.normal(size=(topics, 1, 5)))
+        values += random.normal(size=(topics, 1, 5))
+    if counts:
+        values[..., -1] = np.round(2 * values[..., -1])
     values[random.random(values.shape) < 0.01] = np.nan
     usual, spread = velocity.usual(velocity.smooth(values))
     padded = np.concatenate([np.full((topics, TOPIC_WINDOW - 1, 5), np.nan), values], axis=1)

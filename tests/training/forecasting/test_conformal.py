@@ -25,9 +25,7 @@ def test_coverage_is_as_promised_on_average(kind: str) -> None:
     found = {level: [] for level in LEVELS}
     for _ in range(300):
         errors, later = draw(kind, random, 100), draw(kind, random, 100)
-        series = np.zeros(100, np.int64)
-        intervals = calibrate(errors, series, {})
-        for level, share in coverage(intervals, np.zeros(100), later, series).items():
+        for level, share in coverage(calibrate(errors), np.zeros(100), later).items():
             found[level].append(share)
     for level in LEVELS:  # at least as promised (theorem 2.2 of Lei et al.), and at most a little more
         assert level / 100 - 0.01 <= np.mean(found[level]) <= level / 100 + 0.035
@@ -54,11 +52,23 @@ def test_a_series_with_few_errors_is_taken_for_nearly_typical() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-100, 100), max_size=60), st.floats(-50, 50))
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.floats(-50, 50))
 def test_intervals_hold_the_forecast_and_one_another(errors: list[float], forecast: float) -> None:
-    made = calibrate(np.array(errors), np.zeros(len(errors)), {})
+    made = calibrate(np.array(errors))
     (low_80, high_80), (low_95, high_95) = (
-        tuple(float(bound[0]) for bound in made.around(np.array([forecast]), np.zeros(1))[level])
-        for level in LEVELS
+        tuple(float(bound[0]) for bound in made.around(np.array([forecast]))[level]) for level in LEVELS
     )
     assert low_95 <= low_80 <= forecast <= high_80 <= high_95
+
+
+def test_a_bound_is_the_error_of_the_rank_that_the_theorem_names() -> None:
+    """Of 99 errors the ⌈100 · 0.9⌉th for 80 %, and the ⌈100 · 0.975⌉th for 95 %; from below likewise."""
+    errors = np.random.default_rng(0).permutation(np.arange(-49.0, 50.0))
+
+    assert calibrate(errors).bounds == {80: (-40.0, 40.0), 95: (-48.0, 48.0)}
+    assert calibrate(errors[:3]).bounds == dict.fromkeys(LEVELS, (min(*errors[:3], 0), max(*errors[:3], 0)))
+
+
+def test_nothing_can_be_calibrated_on_nothing() -> None:
+    with pytest.raises(ValueError, match="without an error"):
+        calibrate(np.empty(0))

@@ -121,6 +121,21 @@ def test_each_epoch_is_told(parts: Parts) -> None:
     assert all({"loss", "val_loss"} == set(metrics) for _, metrics in told)
 
 
+def test_a_member_that_is_led_astray_leaves_the_others_their_steps() -> None:
+    import torch
+
+    from training.forecasting.loop import clip
+
+    weight, bias = (torch.nn.Parameter(torch.zeros(2, *shape)) for shape in ((3, 4), (1, 4)))
+    for parameter in (weight, bias):
+        parameter.grad = torch.full_like(parameter, 0.1)
+        parameter.grad[0] *= 1e6
+    clip([weight, bias], 1.0)
+
+    length = torch.sqrt(weight.grad.flatten(1).square().sum(1) + bias.grad.flatten(1).square().sum(1))
+    np.testing.assert_allclose(length, [1.0, 0.1 * 16**0.5], rtol=1e-5)
+
+
 def test_ridge_and_trees_need_no_torch() -> None:
     probe = (
         "import sys; from training.families import FAMILIES;"

@@ -9,22 +9,24 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.training.forecasting.conftest import SMALL
+from tests.training.forecasting.conftest import SMALL, topic_rows
 from training.forecasting import predictor
 from training.forecasting.conformal import Intervals
-from training.forecasting.data import FEATURES, WINDOW_COLUMNS, typical
-from training.forecasting.fit import Fitted, fit
+from training.forecasting.data import FEATURES, WINDOW_COLUMNS, Windows, typical, windows_from_rows
+from training.forecasting.fit import KINDS, fit
 from training.forecasting.network import Network
 from training.forecasting.package import in_memory
 from training.forecasting.recipe import Parts
 
 BOUNDS = {80: (-5.0, 6.0), 95: (-9.0, 11.0)}
+BARE_BOUNDS = {80: (-7.0, 8.0), 95: (-13.0, 17.0)}
 
 
 @pytest.fixture(scope="module")
 def served(rows: pd.DataFrame, parts: Parts) -> predictor.Forecaster:
     ridge = fit("ridge", parts.fitted, parts.valid, SMALL)
-    return in_memory(ridge, Intervals({0: 2.0, 1: 1.0}, BOUNDS), ["주제 0", "주제 1"], typical(rows))
+    own, bare = Intervals({0: 2.0, 1: 1.0}, BOUNDS), Intervals({}, BARE_BOUNDS)
+    return in_memory(ridge, own, bare, ["주제 0", "주제 1"], typical(rows))
 
 
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
@@ -65,18 +67,32 @@ def test_torchs_own_gru_cell_agrees_with_ours() -> None:
         np.testing.assert_allclose(encoder(steps[None])[0].numpy(), theirs(steps)[1][0].numpy(), atol=1e-6)
 
 
-def test_the_served_model_forecasts_as_the_fitted_one(
-    fitted: Fitted, parts: Parts, rows: pd.DataFrame, windows: object
-) -> None:
-    from training.forecasting.data import windows_from_rows
-
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_served_model_forecasts_as_the_fitted_one(kind: str) -> None:
+    """To the last digit, where trees have the most to split between: with counts, equal but for rounding."""
+    rows = topic_rows(counts=True)
     filled = typical(rows)
     made, keys = windows_from_rows(rows, filled)
-    model = in_memory(fitted, Intervals({}, BOUNDS), [], filled)
+    fitted = fit(kind, made, None, SMALL, chosen={"alpha": 0.01, "epochs": 1, "trees": [1, 1, 1, 60]})
+    model = in_memory(fitted, Intervals({}, BOUNDS), Intervals({}, BARE_BOUNDS), [], filled)
     asked = rows.sort_values(["topic", "week"], ignore_index=True)
 
     pd.testing.assert_frame_equal(asked[["topic", "week"]], keys[["topic", "week"]])
-    np.testing.assert_allclose(model.forecast(asked)["change"], fitted.predict(made)[:, -1], atol=1e-4)
+    np.testing.assert_array_equal(model.forecast(asked)["change"], fitted.predict(made)[:, -1])
+
+
+def test_trees_do_not_split_between_numbers_that_differ_by_rounding() -> None:
+    """Even where the last digit tells the answer."""
+    random = np.random.default_rng(0)
+    x = (0.37 * random.integers(1, 6, size=(4_000, 4, 1))).astype(np.float32)
+    y = random.normal(size=(4_000, 1)).astype(np.float32)
+    noisy = np.where(y[:, :, None] > 0, np.nextafter(x, np.float32(9)), x)
+    zeros = np.zeros(4_000, np.int64)
+    context = np.empty((4_000, 0), np.float32)
+    windows = Windows(noisy, context, y, zeros, zeros, np.ones(4_000, np.float32))
+    trees = fit("lightgbm", windows, None, SMALL, chosen={"trees": [20]})
+
+    np.testing.assert_array_equal(trees.predict(windows), trees.predict(replace(windows, x=x)))
 
 
 def test_the_intervals_are_as_wide_as_the_topic_needs(
@@ -88,6 +104,20 @@ def test_the_intervals_are_as_wide_as_the_topic_needs(
     np.testing.assert_allclose(known["change"], nobody["change"])
     np.testing.assert_allclose(known["high_80"] - known["change"], [12.0, 6.0, 6.0])
     np.testing.assert_allclose(nobody["low_95"] - nobody["change"], [-9.0, -9.0, -9.0])
+
+
+def test_a_window_of_nobodys_topic_has_intervals_of_its_own(
+    served: predictor.Forecaster, rows: pd.DataFrame
+) -> None:
+    """However it is told: without a pace, with the typical one, or under a name."""
+    row = rows[rows["week"] == "2025-W20"].head(1)
+    alone = row[WINDOW_COLUMNS]
+    for asked in (alone, alone.assign(**served.typical), alone.assign(topic="주제 0")):
+        found = served.forecast(asked)
+        np.testing.assert_allclose(found["low_80"] - found["change"], [-7.0])
+        np.testing.assert_allclose(found["high_95"] - found["change"], [17.0])
+    both = served.forecast(pd.concat([row, alone]))
+    np.testing.assert_allclose(both["high_80"] - both["change"], [12.0, 8.0])
 
 
 def test_any_row_is_answered(served: predictor.Forecaster, rows: pd.DataFrame) -> None:
