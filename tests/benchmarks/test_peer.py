@@ -8,8 +8,6 @@ import pytest
 from benchmarks import peer
 from benchmarks.series import TEST, Samples, Series, windows
 
-pytest.importorskip("statsforecast")
-
 
 def samples_of(*values: np.ndarray) -> Samples:
     names = [str(number) for number in range(len(values))]
