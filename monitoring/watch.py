@@ -8,15 +8,14 @@ Looking is one run of the MLflow experiment `nightshift/watch` per seat, day and
 the scores. Requesting is the watch DAG's business, because only its task can wake the nightly DAG: exit status 0
 means "wake it", 99 means that there is nothing to ask for, and why is said.
 
-A request is a fact `home/triggers/<day>-<seat>-v<champion>.json` per seat that drifted, then the step
-`retrain-request` of that day. It counts as made once both are there, and not for the DAG run that made it: a task
+A request is a fact (`nightshift.retrains`) per seat that drifted, then the step `retrain-request` of that day. It
+counts as made once both are there, and not for the DAG run that made it: a task
 killed before Airflow heard of its success is retried in the same run, and succeeds again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
+from nightshift import retrains
 from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts.features import VIEWS, View
 from nightshift.errors import FeatureError, RegistryError
@@ -199,34 +199,21 @@ def request(settings: Settings, day: date, policy: Policy | None = None) -> tupl
         return False, "; ".join(covered.values())
     for seat, result in drifted.items():
         if not covered[seat]:
-            keep_request(settings, day, seat, result)
+            told = {name: result[name] for name in ("share", "reason", "columns", "run_id")}
+            retrains.keep(settings, day, seat, result["champion"], told)
     return True, seen["reason"]
 
 
 def requests(settings: Settings, seat: str) -> list[Request]:
     """Retrains asked for a seat so far, read anew each time: events may come twice, files do not."""
-    facts = [json.loads(path.read_text()) for path in sorted(_triggers(settings).glob("*.json"))]
-    asked = [Request(date.fromisoformat(fact["day"]), int(fact["champion"]), fact["seat"]) for fact in facts]
-    return [one for one in asked if one.seat == seat and _made(settings, one.day)]
+    asked = retrains.requested(settings, seat)
+    return [Request(one.day, one.champion, one.seat) for one in asked if _made(settings, one.day)]
 
 
 def _made(settings: Settings, day: date) -> bool:
     """Whether the request of `day` got as far as its step, in another run of the DAG than this one."""
     step = read_step(settings, day, REQUEST)
     return step is not None and (step["dag_run"] is None or step["dag_run"] != os.environ.get(DAG_RUN))
-
-
-def keep_request(settings: Settings, day: date, seat: str, result: dict[str, Any]) -> Path:
-    """Write the fact that a retrain was requested for a seat; doing it again changes nothing."""
-    path = _triggers(settings) / f"{day}-{seat}-v{result['champion']}.json"
-    if not path.exists():
-        kept = {name: result[name] for name in ("champion", "share", "reason", "columns", "run_id")}
-        write_json(path, {"fact": "RetrainRequested", "seat": seat, "day": day.isoformat(), **kept})
-    return path
-
-
-def _triggers(settings: Settings) -> Path:
-    return settings.home / "triggers"
 
 
 # --- MLflow --------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Seat:
 RECOMMENDER = Seat(
     "recommender",
     "recommender",
-    primary_metric="ndcg_at_10",
+    primary_metric="ndcg_at_100",
     higher_is_better=True,
     service="serving.recommender:Recommender",
     port="serving_port",

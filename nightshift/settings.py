@@ -35,7 +35,18 @@ class Settings(BaseSettings):
     history_days: int = Field(28, ge=2, le=400, description="Days the very first night takes in at once.")
     exam_days: int = Field(1, ge=1, le=7, description="Last published days held out as the exam, at least.")
     exam_users: int = Field(
-        300, ge=0, description="The exam takes in more days, up to a week, until this many users were active."
+        1_600,
+        ge=0,
+        description="The exam takes in more days, up to a week, until this many users were active.",
+    )
+    exam_users_after_drift: int = Field(
+        300,
+        ge=0,
+        description="The same in the week after a retrain was requested: what came before the drift is no fair exam.",
+    )
+    policies: Path | None = Field(
+        None,
+        description="Folder with a <seat>.toml per seat: what the gate asks; default: training/policies.",
     )
 
     feeds: Path | None = Field(
@@ -80,6 +91,9 @@ class Settings(BaseSettings):
     champion_poll_seconds: float = Field(
         1.0, gt=0, le=60, description="How often serving asks who is champion."
     )
+    pinned_version: int | None = Field(
+        None, ge=1, description="Serve this version whoever is champion; how the gate tries a candidate out."
+    )
     feature_max_age_days: int = Field(3, ge=1, description="Online features older than this are not used.")
     topic_max_age_days: int = Field(
         28, ge=1, description="A topic that nothing was told of for longer is not forecast."
@@ -89,7 +103,7 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path", "feeds")
+    @field_validator("home", "source_path", "feeds", "policies")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None

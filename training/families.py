@@ -34,6 +34,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),
+        Family("item_knn", seat="recommender", recipe="training.baselines.item_knn:RECIPE"),
         Family("gru", seat="forecaster", recipe="training.gru.recipe:RECIPE"),
         Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE"),
         Family("ridge", seat="forecaster", recipe="training.baselines.ridge:RECIPE"),

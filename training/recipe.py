@@ -18,12 +18,17 @@ LogEpoch = Callable[[int, dict[str, float]], None]
 @dataclass(frozen=True)
 class Night:
     """What is trained on and what is kept for the exam, both ends included: published days, or for a weekly seat
-    the days of its weeks. `training.exams` says which for each seat."""
+    the days of its weeks. `training.exams` says which for each seat.
+
+    met_from: the first day of what a recommender must not show again, where that is before `train_start`: a smoke
+    night learns from few days, and its lists are to make sense all the same.
+    """
 
     night: date
     train_start: date
     train_end: date
     exam_start: date
+    met_from: date | None = None
 
 
 @dataclass(frozen=True)

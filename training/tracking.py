@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import subprocess
 import tempfile
@@ -16,12 +17,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import RegistryError
 from nightshift.settings import PROJECT
+from training.lineage import CONTENT
 from training.recipe import Package, Trained
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 TASK_TAG = "nightshift.task"
 TASK_HOURS = 6  # Airflow stops a task after that; nights are run one at a time
+ENVIRONMENT = "lineage/environment.json"
 FLUSH_SECONDS = 3.0  # a batch of 100 metrics costs 40 ms, each alone 33 ms
 
 
@@ -88,6 +92,11 @@ class Run:
             )
         tags = [InputTag("mlflow.data.context", "training"), InputTag("lake_digest", digest)]
         self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), tags)])
+
+    def lineage(self, content: str) -> None:
+        """What it was trained on, piece by piece, and what it was trained with: Python, platform, every package."""
+        self.client.log_text(self.id, content, CONTENT)
+        self.client.log_dict(self.id, surroundings(), ENVIRONMENT)
 
     def model(self, package: Package) -> str:
         """Log the package as `model`; returns the URI to register."""
@@ -161,6 +170,16 @@ def _close_orphans(client: MlflowClient, started: MlflowRun) -> None:
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
     raise StoppedError
+
+
+def surroundings() -> dict[str, Any]:
+    """Python, the platform and the version of every installed package: what a rerun would have to match."""
+    packages = {found.name: found.version for found in distributions()}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(packages.items(), key=lambda one: one[0].lower())),
+    }
 
 
 def code_tags() -> dict[str, str]:

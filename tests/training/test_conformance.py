@@ -16,7 +16,7 @@ from mlflow.models import infer_signature
 
 from nightshift.contracts.features import TOPIC_FEATURES, TOPIC_VIEW, USER_FEATURES, VIEWS, numeric
 from nightshift.seats import FORECASTER, RECOMMENDER, SEATS, Seat
-from training.exams.forecaster import ANSWER
+from training.exams.forecasts import ANSWER
 from training.families import FAMILIES
 from training.recipe import Trained
 
@@ -67,15 +67,13 @@ def test_the_package_loads_without_torch_or_us_and_without_pickle(packaged: Path
 
 
 def test_the_recipe_hands_over_figures_and_what_the_drift_watch_compares_with(
-    trained: Trained,
+    trained: Trained, request: pytest.FixtureRequest
 ) -> None:
     assert {"learning_curve.png", "shap.png"} <= set(trained.figures)
     assert all(isinstance(figure, Figure) for figure in trained.figures.values())
     assert trained.metrics and all(np.isfinite(value) for value in trained.metrics.values())
     assert 0 < len(trained.reference) <= 5_000 and len(trained.data) > 0
-    view = next(
-        iter({name.partition(":")[0] for name in trained.features} & {s.view for s in SEATS.values()})
-    )
+    view = SEATS[FAMILIES[request.node.callspec.params["trained"]].seat].view
     assert set(VIEWS[view].watched) <= set(trained.reference.columns)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from nightshift.errors import LakeError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
+from training.evidence import Measured
 from training.recipe import Night
 
 EXAMINERS = {
@@ -51,15 +52,27 @@ class Exam(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's result: `per_unit[metric]` is float64 [units], in the exam's order; totals have one figure."""
+    """A model's result: `per_unit[metric]` is float64 [units], in the exam's order; totals have one figure.
+
+    slices: "group: name" → the seat's primary metric, float64 [units], NaN where a unit is not of the slice.
+    """
 
     per_unit: dict[str, np.ndarray]
     totals: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, np.ndarray] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Every metric over all units; a per-unit one is zero if nobody sat the exam."""
         means = {name: float(v.mean()) if len(v) else 0.0 for name, v in self.per_unit.items()}
         return {**means, **self.totals}
+
+
+@dataclass(frozen=True)
+class Content:
+    """Name of a piece (its day or its week) → digest of what it holds: nothing may be in both."""
+
+    training: dict[str, str]
+    exam: dict[str, str]
 
 
 class Examiner(Protocol):
@@ -81,6 +94,10 @@ class Examiner(Protocol):
         """sha256 of the published data that the night trains on."""
         ...
 
+    def content(self, lake: Lake, settings: Settings, night: Night) -> Content:
+        """What the night trains on and what its exam asks about, piece by piece."""
+        ...
+
     def set(self, lake: Lake, settings: Settings, night: Night) -> Exam:
         """The night's exam. Raises EmptyExamError if there is nothing to ask, FeatureError without features."""
         ...
@@ -91,6 +108,10 @@ class Examiner(Protocol):
 
     def score(self, model: Any, exam: Any) -> Scores:
         """Score a model that follows the seat's protocol."""
+        ...
+
+    def behaviour(self, model: Any, exam: Any) -> Measured:
+        """Figures of how the model answers, whatever it scores; their limits are in the seat's policy."""
         ...
 
     def about(self, exam: Any) -> str:

@@ -15,7 +15,8 @@ topics does not know that.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from nightshift import featurestore
-from nightshift.contracts.features import HORIZON, TOPIC_VIEW, VIEWS
+from nightshift.contracts.features import HORIZON, TOPIC_VIEW, VIEWS, window_column
 from nightshift.contracts.indicators import (
     INDICATOR_NAMES,
     INDICATORS,
@@ -32,12 +33,15 @@ from nightshift.contracts.indicators import (
     week_of,
     weeks_after,
 )
-from nightshift.errors import ContractError, LakeError, NoDataError
+from nightshift.errors import LakeError, NoDataError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from nightshift.velocity import told_enough
 from training.baselines.naive import LastValue, SeasonalNaive
-from training.exams import EmptyExamError, Scores
+from training.behaviour.forecaster import try_model
+from training.evidence import Measured
+from training.exams import Content, EmptyExamError, Scores
+from training.exams.forecasts import METRICS, Exam, score_model
 from training.recipe import Night
 
 if TYPE_CHECKING:
@@ -48,31 +52,8 @@ HISTORY_WEEKS = 260  # five years
 # Velocity needs half a year to begin with; a year of its changes is the least that shows a season.
 LEAST_WEEKS = 26 + HORIZON + 52 + HORIZON + EXAM_WEEKS
 SMOKE_WEEKS = 104
-PER_TOPIC = ("mse", "mae", "interval_score_80")
-LEVELS = (80, 95)
-METRICS = (
-    *PER_TOPIC,
-    "skill",
-    *(f"{what}_{level}" for what in ("coverage", "miss") for level in LEVELS),
-    "width_80",
-)
-ANSWER = ("change", *(f"{end}_{level}" for level in LEVELS for end in ("low", "high")))
-
-
-@dataclass(frozen=True)
-class Exam:
-    """topic [n] int64 indexes `topics`, in the order of `rows` [n]; change [n] float64 is what came, in points."""
-
-    topics: list[str]
-    topic: np.ndarray
-    rows: pd.DataFrame
-    change: np.ndarray
-    start: date
-    end: date
-    digest: str
-
-    def __len__(self) -> int:
-        return len(self.topics)
+YEAR = timedelta(weeks=52)
+THIS_WEEK = [window_column(name, 0) for name in INDICATOR_NAMES]
 
 
 class Velocity:
@@ -103,18 +84,47 @@ class Velocity:
         """Over all indicators published up to the night: an older week may have been told on any of its days."""
         return lake.digest(lake.days()[0], night.night, tables=(INDICATORS.name,))
 
+    def content(self, lake: Lake, settings: Settings, night: Night) -> Content:
+        """Every week's indicators as first known, the exam's questions and answers; what names the week left out."""
+        store = featurestore.open_store(settings)
+        weeks = digest_of_weeks(rows_of_weeks(store, night.train_start, night.night, night.night))
+        first = week_of(night.exam_start)
+        return Content(
+            training={week: digest for week, digest in weeks.items() if week < first},
+            exam={week: digest for week, digest in weeks.items() if week >= first},
+        )
+
     def set(self, lake: Lake, settings: Settings, night: Night) -> Exam:
         store = featurestore.open_store(settings)
-        return build_exam(rows_of_weeks(store, night.exam_start, night.night, night.night), night)
+        past = rows_of_weeks(
+            store, max(night.train_start, night.exam_start - YEAR), night.train_end, night.night
+        )
+        return build_exam(
+            rows_of_weeks(store, night.exam_start, night.night, night.night), night, used_to_move(past)
+        )
 
     def baselines(self, lake: Lake, settings: Settings, night: Night) -> dict[str, Any]:
+        """Nothing changes, it changes as a year ago, and the ridge family's model, from the training weeks alone.
+
+        Raises:
+            NoDataError: too few changes of velocity are known for a ridge, and so for any forecaster.
+        """
         store = featurestore.open_store(settings)
         rows = rows_of_weeks(store, night.train_start, night.train_end, night.night)
         learnt = rows.merge(answers(rows), on=["topic", "week"])
-        return {"last value": LastValue(learnt), "seasonal naive": SeasonalNaive(learnt)}
+        from training.forecasting.recipe import ForecastRecipe  # reads its rows by this module's own function
+
+        return {
+            "last value": LastValue(learnt),
+            "seasonal naive": SeasonalNaive(learnt),
+            "ridge": ForecastRecipe("ridge").in_memory(rows, night),
+        }
 
     def score(self, model: Any, exam: Exam) -> Scores:
         return score_model(model, exam)
+
+    def behaviour(self, model: Any, exam: Exam) -> Measured:
+        return try_model(model, exam)
 
     def about(self, exam: Exam) -> str:
         return (
@@ -185,8 +195,31 @@ def answers(rows: pd.DataFrame) -> pd.DataFrame:
     return both.assign(change=both["velocity_later"] - both["velocity"])[["topic", "week", "change"]]
 
 
-def build_exam(rows: pd.DataFrame, night: Night) -> Exam:
+def used_to_move(past: pd.DataFrame) -> dict[str, float]:
+    """Topic → mean absolute change of its velocity in four weeks, in points, over rows of weeks before the exam."""
+    moved = past.assign(moved=past["velocity_change_4w"].astype(np.float64).abs())
+    means = moved.groupby("topic")["moved"].mean().dropna()
+    return {str(topic): float(mean) for topic, mean in means.items()}
+
+
+def digest_of_weeks(rows: pd.DataFrame) -> dict[str, str]:
+    """Week → sha256 of its own indicators, of all topics that told enough of it for a velocity.
+
+    A week of which nothing but zeros is told is left out: all such weeks are alike, and say nothing.
+    """
+    values = rows[THIS_WEEK].to_numpy(np.float64)
+    told = rows[told_enough(values) & (np.nan_to_num(values) != 0).any(axis=1)]
+    found = {}
+    for week, mine in told.sort_values("topic").groupby("week"):
+        content = pd.util.hash_pandas_object(mine[["topic", *THIS_WEEK]], index=False).to_numpy()
+        found[str(week)] = hashlib.sha256(content.tobytes()).hexdigest()
+    return found
+
+
+def build_exam(rows: pd.DataFrame, night: Night, moved: Mapping[str, float] | None = None) -> Exam:
     """The exam of `night` from rows as first known, of the week of its `exam_start` and later.
+
+    moved: of any topics, how much their velocity used to move (`used_to_move`).
 
     Raises:
         EmptyExamError: no change of velocity ended in the exam's weeks.
@@ -202,6 +235,7 @@ def build_exam(rows: pd.DataFrame, night: Night) -> Exam:
     change = asked.pop("change").to_numpy(np.float64)
     last = monday(weeks_after(asked["week"].max(), HORIZON)) + timedelta(days=6)
     known = asked.drop(columns="event_timestamp")
+    told = {topic: moved[topic] for topic in topics if topic in moved} if moved else {}
     content = pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes() + change.tobytes()
     return Exam(
         topics=topics,
@@ -210,46 +244,6 @@ def build_exam(rows: pd.DataFrame, night: Night) -> Exam:
         change=change,
         start=night.exam_start,
         end=last,
-        digest=hashlib.sha256(content).hexdigest(),
+        digest=hashlib.sha256(content + json.dumps(told).encode()).hexdigest(),
+        moved=told,
     )
-
-
-def score_model(model: Any, exam: Exam) -> Scores:
-    """MSE and MAE per topic (mean over its changes), in points; skill against last value; how good the intervals are.
-
-    `miss_80` is how far the 80 % interval's coverage is from 0.80; `width_80` its mean width in points;
-    `interval_score_80` is the width plus 10 times how far outside the change was (Gneiting & Raftery 2007, eq. 43):
-    lower is better, and neither too wide nor too narrow pays.
-
-    Raises:
-        ContractError: the forecast does not have a row per question and the protocol's columns, or an interval is
-            no interval.
-    """
-    given = model.forecast(exam.rows.copy())
-    missing = [name for name in ANSWER if name not in given]
-    if missing or len(given) != len(exam.rows):
-        raise ContractError(
-            f"the model gave {len(given)} rows with {list(given)}, expected {len(exam.rows)} with {list(ANSWER)}"
-        )
-    error = given["change"].to_numpy(np.float64) - exam.change
-    topics, count = len(exam), np.bincount(exam.topic, minlength=len(exam))
-
-    def by_topic(values: np.ndarray) -> np.ndarray:
-        return np.bincount(exam.topic, weights=values, minlength=topics) / count
-
-    mse, last_value = by_topic(error**2), by_topic(exam.change**2)
-    totals = {"skill": float(1 - mse.mean() / last_value.mean()) if last_value.any() else 0.0}
-    per_topic = {"mse": mse, "mae": by_topic(np.abs(error))}
-    for level in LEVELS:
-        low, high = (given[f"{end}_{level}"].to_numpy(np.float64) for end in ("low", "high"))
-        if not (np.isfinite(low) & np.isfinite(high) & (low <= high)).all():
-            raise ContractError(
-                f"the model gave a {level} % interval that is not one: upside down or not finite"
-            )
-        covered = float(((low <= exam.change) & (exam.change <= high)).mean())
-        totals |= {f"coverage_{level}": covered, f"miss_{level}": abs(covered - level / 100)}
-        if level == LEVELS[0]:
-            outside = np.maximum(low - exam.change, 0) + np.maximum(exam.change - high, 0)
-            per_topic["interval_score_80"] = by_topic(high - low + 2 / (1 - level / 100) * outside)
-            totals["width_80"] = float((high - low).mean())
-    return Scores(per_topic, totals)

@@ -10,8 +10,8 @@ the irrelevant item first, and a score that is not finite ranks last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
@@ -20,12 +20,18 @@ import pandas as pd
 from nightshift.errors import ContractError
 from nightshift.seats import RecommenderModel
 from training.exams import Scores
+from training.exams.hits import Hits, find, joined
+from training.exams.lists import UNKNOWN, Background, best
+from training.exams.slices import by_item, by_unit, popular
 
-PER_USER = ("hr_at_10", "ndcg_at_10", "recall_at_50", "auc", "precision_at_10")
+PER_USER = (
+    "ndcg_at_100", "ndcg_at_10", "hr_at_10", "recall_at_50", "auc", "precision_at_10",
+    "novelty_at_10", "miscalibration_at_10",
+)  # fmt: skip
 METRICS = (*PER_USER, "coverage_at_10")
-TOP, RECALL_TOP = 10, 50
-CHUNK_CELLS = 4_000_000  # users × items scored at once: 16 MB of float32 a chunk
-_DISCOUNT = 1 / np.log2(np.arange(2, TOP + 2))
+TOP, RECALL_TOP, DEEP = 10, 50, 100
+NEW_BELOW = 5  # items met: who met fewer is a new user
+CHUNK_CELLS = 1_000_000  # users × items ranked at once: some 30 MB a chunk
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,11 @@ class Exam:
     seen: per user, items met before; left out of the ranking, as they are when serving.
     features: `user_id` and every user feature by its bare name, as known when the exam starts; NaN = missing.
     catalogue: every item id on offer; holds all relevant items.
-    digest: sha256 of all of the above: equal digests mean equal exams.
+    digest: sha256 of all of it: equal digests mean equal exams.
+
+    What tells users and items apart, as known when the exam starts; whoever is not in it is not known:
+    category: item → category. popularity: item → interactions in the training window. country: user → country.
+    steered: user → items of `seen` that were first met on the exam days, through a recommendation.
     """
 
     users: list[str]
@@ -47,9 +57,18 @@ class Exam:
     start: date
     end: date
     digest: str
+    category: Mapping[str, str] = field(default_factory=dict)
+    popularity: Mapping[str, int] = field(default_factory=dict)
+    country: Mapping[str, str] = field(default_factory=dict)
+    steered: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def met(self, row: int) -> list[str]:
+        """What the row's user met in the training window: what a model could know of."""
+        late = self.steered.get(self.users[row], [])
+        return [item for item in self.seen[row] if item not in late] if late else self.seen[row]
 
     def head(self, users: int) -> Exam:
         """The same exam for the first `users` alone."""
@@ -64,21 +83,50 @@ class Exam:
 
 
 def score_model(model: RecommenderModel, exam: Exam) -> Scores:
-    """Score `model` on `exam`, some users at a time, so that memory does not grow with the users.
+    """Score `model` on `exam`, some users at a time, so that memory does not grow with users × items.
 
-    Metrics: HR@10, NDCG@10 (binary gains, ideal = min(relevant, 10) hits), recall@50, AUC (share of
-    relevant/irrelevant pairs in strictly the right order), precision@10; coverage@10 is the share of the
-    catalogue that is in somebody's first ten.
+    Metrics: NDCG@100 and @10 (binary gains, ideal = min(relevant, k) hits), HR@10, recall@50, AUC (share of
+    relevant/irrelevant pairs in strictly the right order), precision@10. Of the ten items shown: novelty and
+    miscalibration (`training.exams.lists`); coverage@10 is the share of the catalogue that is in somebody's ten.
+    Slices are of NDCG@100; one of items asks for the relevant items of that class alone.
 
     Raises:
         ContractError: the scores do not have the shape [users, items].
     """
     column = {item: i for i, item in enumerate(exam.catalogue)}
+    known = Background(exam.catalogue, exam.category, exam.popularity)
+    shown = np.zeros(len(exam.catalogue), dtype=bool)
+    parts, novelty, miscalibration = [], [], []
+    for rows, ranked in _rankings(model, exam, column):
+        parts.append(find(ranked, [np.array([column[item] for item in exam.relevant[row]]) for row in rows]))
+        lists = best(ranked, TOP)
+        shown[lists[lists >= 0]] = True
+        novelty.append(known.novelty(lists))
+        miscalibration.append(known.miscalibration(lists, [exam.met(row) for row in rows]))
+    hits = joined(parts)
+    return Scores(
+        {
+            "ndcg_at_100": hits.ndcg(DEEP),
+            "ndcg_at_10": hits.ndcg(TOP),
+            "hr_at_10": hits.hit_rate(TOP),
+            "recall_at_50": hits.recall(RECALL_TOP),
+            "auc": hits.auc(),
+            "precision_at_10": hits.precision(TOP),
+            "novelty_at_10": np.concatenate([[], *novelty]),
+            "miscalibration_at_10": np.concatenate([[], *miscalibration]),
+        },
+        {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0},
+        _slices(exam, hits, known),
+    )
+
+
+def _rankings(
+    model: RecommenderModel, exam: Exam, column: Mapping[str, int]
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Some rows of the exam at a time, and their scores float32 [rows, catalogue]: NaN = left out, -inf = last."""
     places = np.array([column.get(item, -1) for item in model.items], dtype=np.int64)
     kept = np.flatnonzero(places >= 0)
-    result = {name: np.zeros(len(exam.users)) for name in PER_USER}
-    shown = np.zeros(len(exam.catalogue), dtype=bool)
-    for rows in _chunks(len(exam.users), max(len(exam.catalogue), len(model.items))):
+    for rows in chunks(len(exam.users), max(len(exam.catalogue), len(model.items))):
         given = model.score(exam.features.iloc[rows.start : rows.stop].reset_index(drop=True))
         if given.shape != (len(rows), len(model.items)):
             raise ContractError(
@@ -88,43 +136,26 @@ def score_model(model: RecommenderModel, exam: Exam) -> Scores:
         ranked[:, places[kept]] = np.where(np.isfinite(given), given, -np.inf)[:, kept]
         for at, row in enumerate(rows):
             ranked[at, [column[item] for item in exam.seen[row] if item in column]] = np.nan
-            wanted = [column[item] for item in exam.relevant[row]]
-            for name, value in _one_user(ranked[at], np.array(wanted)).items():
-                result[name][row] = value
-        shown[_top_items(ranked)] = True
-    return Scores(result, {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0})
+        yield rows, ranked
 
 
-def _one_user(scores: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
-    """Metrics of one ranking; `scores` [items] is NaN for items left out, -inf for unknown ones."""
-    relevant = np.sort(scores[wanted])[::-1]
-    others = np.delete(scores, wanted)
-    others = np.sort(others[~np.isnan(others)])
-    above = len(others) - np.searchsorted(others, relevant, side="left")  # irrelevant ones not ranked lower
-    rank = above + np.arange(len(relevant))  # 0 is first
-    gains = _DISCOUNT[rank[rank < TOP]]
-    ideal = _DISCOUNT[: min(len(wanted), TOP)].sum()
-    return {
-        "hr_at_10": float(len(gains) > 0),
-        "ndcg_at_10": float(gains.sum() / ideal),
-        "recall_at_50": float((rank < RECALL_TOP).mean()),
-        "auc": float(1 - above.mean() / len(others)) if len(others) else 1.0,
-        "precision_at_10": len(gains) / TOP,
-    }
+def _slices(exam: Exam, hits: Hits, known: Background) -> dict[str, np.ndarray]:
+    """NDCG@100 of kinds of users and of kinds of items; a division of which nothing is known is left out."""
+    whole = hits.ndcg(DEEP)
+    new = ["new" if len(exam.met(row)) < NEW_BELOW else "returning" for row in range(len(exam))]
+    found = by_unit(whole, "users", new)
+    if exam.country:
+        found |= by_unit(whole, "country", [exam.country.get(user, UNKNOWN) for user in exam.users])
+    counts = np.array([exam.popularity.get(item, 0) for item in exam.catalogue], dtype=np.int64)
+    if counts.any():
+        found |= by_item(hits, DEEP, "items", np.where(popular(counts), "popular", "rare").astype(object))
+    if exam.category:
+        found |= by_item(hits, DEEP, "category", np.array(known.kinds, dtype=object)[known.kind])
+    return found
 
 
-def _top_items(ranked: np.ndarray) -> np.ndarray:
-    """Columns that are in at least one row's first ten (items left out or unknown never are)."""
-    usable = np.where(np.isfinite(ranked), ranked, -np.inf)
-    if usable.shape[1] > TOP:
-        top = np.argpartition(-usable, TOP - 1, axis=1)[:, :TOP]
-    else:
-        top = np.broadcast_to(np.arange(usable.shape[1]), usable.shape)
-    finite = np.isfinite(np.take_along_axis(usable, top, axis=1))
-    return np.unique(top[finite])
-
-
-def _chunks(users: int, items: int) -> Iterator[range]:
+def chunks(users: int, items: int) -> Iterator[range]:
+    """Rows 0..users-1, as many at a time as may be ranked at once."""
     size = max(1, CHUNK_CELLS // max(items, 1))
     for start in range(0, users, size):
         yield range(start, min(start + size, users))

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from nightshift import featurestore
+from nightshift import featurestore, retrains
 from nightshift.contracts.features import USER_FEATURES, USER_VIEW
 from nightshift.errors import NoDataError
 from nightshift.lake import Lake, training_window
+from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
+from training.baselines.neighbours import in_memory
 from training.baselines.popularity import Popularity
-from training.exams import EmptyExamError, Scores
+from training.behaviour.recommender import try_model
+from training.evidence import Measured
+from training.exams import Content, EmptyExamError, Scores
 from training.exams.ranking import METRICS, Exam, score_model
+from training.meetings import read_meetings
 from training.recipe import Night
 
 if TYPE_CHECKING:
@@ -38,13 +43,16 @@ class Discovery:
     metrics = METRICS
 
     def night(self, lake: Lake, day: date, settings: Settings, *, smoke: bool = False) -> Night:
-        """The exam is the last published days; `smoke` keeps the last few training days alone."""
+        """The exam is the last published days, fewer in the week after a drift; `smoke` trains on the last few."""
+        enough, days = settings.exam_users, [one for one in lake.days() if one <= day]
+        if retrains.after_drift(retrains.requested(settings, RECOMMENDER.name), days):
+            enough = min(enough, settings.exam_users_after_drift)
         start, end, exam_start = training_window(
             lake,
             day,
             window_days=TRAIN_WINDOW_DAYS,
             exam_days=settings.exam_days,
-            exam_users=settings.exam_users,
+            exam_users=enough,
         )
         if not lake.paths("interactions", start, end):
             raise NoDataError(
@@ -55,32 +63,57 @@ class Discovery:
         if not smoke:
             return night
         days = [day for day in lake.days() if start <= day <= end]
-        return replace(night, train_start=days[-SMOKE_DAYS:][0])
+        return replace(night, train_start=days[-SMOKE_DAYS:][0], met_from=start)
 
     def digest(self, lake: Lake, night: Night) -> str:
         return lake.digest(night.train_start, night.train_end)
+
+    def content(self, lake: Lake, settings: Settings, night: Night) -> Content:
+        """Every published day's interactions, by the digest of their file."""
+        return Content(
+            training=published(lake, night.train_start, night.train_end),
+            exam=published(lake, night.exam_start, night.night),
+        )
 
     def set(self, lake: Lake, settings: Settings, night: Night) -> Exam:
         return build_exam(lake, featurestore.open_store(settings), night, settings)
 
     def baselines(self, lake: Lake, settings: Settings, night: Night) -> dict[str, Any]:
-        """Popularity, from the training window alone."""
+        """Popularity and item-kNN, from the training window alone."""
         interactions = lake.read("interactions", night.train_start, night.train_end)
         items = lake.latest("items", night.train_end)
         return {
             "popularity": Popularity(
                 interactions.select(["user_id", "item_id"]).to_pandas(), items.to_pandas()
-            )
+            ),
+            "item-kNN": in_memory(read_meetings(lake, night.train_start, night.train_end)),
         }
 
     def score(self, model: Any, exam: Exam) -> Scores:
         return score_model(model, exam)
+
+    def behaviour(self, model: Any, exam: Exam) -> Measured:
+        return try_model(model, exam)
 
     def about(self, exam: Exam) -> str:
         return f"{len(exam):,} users who met something new; the whole catalogue ranked, items met before left out"
 
 
 EXAMINER = Discovery()
+
+
+def published(lake: Lake, start: date, end: date) -> dict[str, str]:
+    """Day → sha256 of its interactions, of the published days start..end that have any.
+
+    A day without any is left out: all such days are alike, and say nothing.
+    """
+    found = {}
+    for day in lake.days():
+        entry = lake.entry(day) if start <= day <= end else None
+        table = entry["tables"].get("interactions") if entry else None
+        if table and table["rows"]:
+            found[day.isoformat()] = str(table["sha256"])
+    return found
 
 
 def build_exam(lake: Lake, store: FeatureStore, night: Night, settings: Settings) -> Exam:
@@ -99,11 +132,31 @@ def build_exam(lake: Lake, store: FeatureStore, night: Night, settings: Settings
             f"exam {night.exam_start}..{night.night}: nobody met an item that was new to them; "
             f"raise NIGHTSHIFT_EXAM_DAYS (now {settings.exam_days})"
         )
-    on_offer = set(lake.latest("items", night.night)["item_id"].to_pylist())
-    catalogue = sorted(on_offer.union(*relevant))
+    on_offer = categories(lake, night.night)
+    catalogue = sorted(set(on_offer).union(*relevant))
     features = user_features_at(store, users, datetime.combine(night.exam_start, time(), UTC))
-    digest = _digest(users, relevant, seen, catalogue, features)
-    return Exam(users, relevant, seen, features, catalogue, night.exam_start, night.night, digest)
+    # Who and what was known the evening before counts; of an item that came later, its first category.
+    told: dict[str, Any] = {
+        "category": {**on_offer, **categories(lake, night.train_end)},
+        "popularity": {str(item): int(n) for item, n in before["item_id"].value_counts().items()},
+        "country": countries(lake, night.train_end, users),
+        "steered": steered_items(before, during, users),
+    }
+    digest = _digest([users, relevant, seen, catalogue, told], features)
+    return Exam(users, relevant, seen, features, catalogue, night.exam_start, night.night, digest, **told)
+
+
+def categories(lake: Lake, day: date) -> dict[str, str]:
+    """Item → category of everything listed by the end of a day."""
+    items = lake.latest("items", day)
+    return dict(zip(items["item_id"].to_pylist(), items["category"].to_pylist(), strict=True))
+
+
+def countries(lake: Lake, day: date, users: list[str]) -> dict[str, str]:
+    """User → country, of those whose country was known by the end of a day."""
+    people = lake.latest("users", day)
+    told = dict(zip(people["user_id"].to_pylist(), people["country"].to_pylist(), strict=True))
+    return {user: told[user] for user in users if told.get(user)}
 
 
 def discoveries(
@@ -125,6 +178,15 @@ def discoveries(
     return users, [relevant[user] for user in users], [seen.get(user, []) for user in users]
 
 
+def steered_items(before: pd.DataFrame, during: pd.DataFrame, users: list[str]) -> dict[str, list[str]]:
+    """User → items first met on the exam days and through a recommendation: left out, but known to no model."""
+    pair = ["user_id", "item_id"]
+    shown = during.loc[(during["channel"] == STEERED) & during["user_id"].isin(users), pair].drop_duplicates()
+    new = shown.merge(before[pair].drop_duplicates(), on=pair, how="left", indicator=True)
+    new = new[new["_merge"] == "left_only"]
+    return {str(user): sorted(items) for user, items in new.groupby("user_id")["item_id"]}
+
+
 def user_features_at(store: FeatureStore, users: list[str], at: datetime) -> pd.DataFrame:
     """`user_id` and every user feature by its bare name, rows in the order of `users`."""
     names = [f.name for f in USER_FEATURES]
@@ -133,13 +195,7 @@ def user_features_at(store: FeatureStore, users: list[str], at: datetime) -> pd.
     return found[["user_id", *names]].reset_index(drop=True)
 
 
-def _digest(
-    users: list[str],
-    relevant: list[list[str]],
-    seen: list[list[str]],
-    catalogue: list[str],
-    features: pd.DataFrame,
-) -> str:
-    content = json.dumps([users, relevant, seen, catalogue]).encode()
+def _digest(told: list[Any], features: pd.DataFrame) -> str:
+    content = json.dumps(told, sort_keys=True).encode()
     rows = pd.util.hash_pandas_object(features, index=False).to_numpy().tobytes()
     return hashlib.sha256(content + rows).hexdigest()

@@ -35,10 +35,11 @@ from training.forecasting.data import (
 )
 from training.forecasting.fit import Fitted, fit
 from training.forecasting.hyper import Hyper
+from training.forecasting.judging import held, judge
+from training.forecasting.predictor import Forecaster
 from training.recipe import LogEpoch, Night, Trained
 
 LEAST_WEEKS, LEAST_EXAMPLES = 40, 200  # of known changes: less leaves no week to choose and none to judge by
-LEAST_ERRORS = 100  # that calibrate: fewer say nothing of a share of 95 %
 VALID_SHARE, JUDGE_SHARE = 0.1, 0.2  # of the weeks
 JUDGE_WEEKS = 52  # at most: a year has every season, and an older one says less about the next weeks
 SIZE_WEEKS = 104  # before those: where the topics' error sizes are taken from
@@ -57,6 +58,40 @@ class Parts:
     fitted: Windows
     valid: Windows
     judge: Windows
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt from feature rows, and with what outcome.
+
+    rows: the first that described each topic and week; windows, keys: the examples made of them.
+    searched: the model of the search; judged [n, H] are its forecasts of `parts.judge`, guessed [m] those of the same
+        weeks' windows of nobody (`alone`), and intervals and bare are calibrated on their errors.
+    final: the model fitted again on everything.
+    """
+
+    rows: pd.DataFrame
+    filled: dict[str, float]
+    windows: Windows
+    keys: pd.DataFrame
+    parts: Parts
+    searched: Fitted
+    judged: np.ndarray
+    intervals: Intervals
+    alone: Windows
+    guessed: np.ndarray
+    bare: Intervals
+    final: Fitted
+
+    @property
+    def topics(self) -> list[str]:
+        """By number of their series."""
+        return [str(topic) for topic in pd.unique(self.keys["topic"])]
+
+    @property
+    def served(self) -> tuple[Fitted, Intervals, Intervals, list[str], dict[str, float]]:
+        """What a package is made of."""
+        return self.final, self.intervals, self.bare, self.topics, self.filled
 
 
 class ForecastRecipe:
@@ -89,6 +124,56 @@ class ForecastRecipe:
         Raises:
             NoDataError: too few changes of velocity are known.
         """
+        learnt = self.learn(rows, night, hyper, smoke=smoke, seed=seed, log_epoch=log_epoch)
+        judge_part, judged, topics = learnt.parts.judge, learnt.judged, learnt.topics
+        metrics = {
+            **judge(judge_part, judged[:, -1]),
+            **held(judge_part, judged[:, -1], learnt.intervals.scale),
+            **{f"bare_{name}": share for name, share in held(learnt.alone, learnt.guessed, {}).items()},
+        }
+        explained = explain.attributions(
+            learnt.final, judge_part, seed, rows=20 if smoke else explain.EXPLAINED
+        )
+        velocity = learnt.keys["velocity"].to_numpy(np.float64)[learnt.windows.time >= judge_part.time.min()]
+        return Trained(
+            package=package.write(*learnt.served, _newest_row(learnt.rows), workdir),
+            params=self._params(hyper, learnt.searched, learnt.parts, len(topics), len(learnt.windows)),
+            metrics=metrics,
+            features=FEATURES,
+            reference=_reference(learnt.rows, seed),
+            data=learnt.keys.assign(change=learnt.windows.y[:, -1].astype(np.float64)).reset_index(drop=True),
+            table="indicators",
+            figures={
+                "learning_curve.png": explain.learning_curve(learnt.searched),
+                "forecasts.png": explain.forecasts(
+                    judge_part, judged[:, -1], learnt.intervals, velocity, topics
+                ),
+                "error_by_horizon.png": explain.error_by_horizon(judge_part, judged),
+                "error_by_topic.png": explain.error_by_topic(judge_part, judged[:, -1], topics),
+                "shap.png": explain.shap_figure(explained),
+            },
+        )
+
+    def in_memory(self, rows: pd.DataFrame, night: Night) -> Forecaster:
+        """What would be served, fitted to the topics' feature rows; without package and pictures.
+
+        Raises:
+            NoDataError: too few changes of velocity are known.
+        """
+        learnt = self.learn(rows, night, Hyper(), smoke=False, seed=0, log_epoch=lambda epoch, told: None)
+        return package.in_memory(*learnt.served)
+
+    def learn(
+        self,
+        rows: pd.DataFrame,
+        night: Night,
+        hyper: Hyper,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+    ) -> Learnt:
+        """Search, judge and refit. Raises NoDataError if too few changes of velocity are known."""
         rows = first_known(rows)
         filled = typical(rows)
         windows, keys = windows_from_rows(rows, filled)
@@ -96,46 +181,33 @@ class ForecastRecipe:
         parts = cut(windows)
         if smoke:
             parts = replace(parts, fitted=_some(parts.fitted, seed))
-        found = fit(self.kind, parts.fitted, parts.valid, hyper, seed=seed, after_epoch=log_epoch)
-        judged = found.predict(parts.judge)
-        intervals = _intervals(found, windows, parts.judge, judged[:, -1])
+        searched = fit(self.kind, parts.fitted, parts.valid, hyper, seed=seed, after_epoch=log_epoch)
+        judged = searched.predict(parts.judge)
         newest = rows[week_number(rows["week"]) >= parts.judge.time.min()]
         alone = windows_from_rows(of_nobody(newest, filled), filled)[0].complete
-        guessed = found.predict(alone)[:, -1]
-        bare = conformal.calibrate(alone.y[:, -1] - guessed)
-        metrics = {
-            **judge(parts.judge, judged[:, -1]),
-            **held(parts.judge, judged[:, -1], intervals.scale),
-            **{f"bare_{name}": share for name, share in held(alone, guessed, {}).items()},
-        }
-        everything = _some(windows, seed) if smoke else windows
+        guessed = searched.predict(alone)[:, -1]
         final = fit(
             self.kind,
-            everything,
+            _some(windows, seed) if smoke else windows,
             None,
             hyper,
             seed=seed,
             after_epoch=lambda epoch, told: log_epoch(epoch, _refit_only(told)),
-            chosen=found.chosen,
+            chosen=searched.chosen,
         )
-        topics = [str(topic) for topic in pd.unique(keys["topic"])]
-        explained = explain.attributions(final, parts.judge, seed, rows=20 if smoke else explain.EXPLAINED)
-        velocity = keys["velocity"].to_numpy(np.float64)[windows.time >= parts.judge.time.min()]
-        return Trained(
-            package=package.write(final, intervals, bare, topics, filled, _newest_row(rows), workdir),
-            params=self._params(hyper, found, parts, len(topics), len(windows)),
-            metrics=metrics,
-            features=FEATURES,
-            reference=_reference(rows, seed),
-            data=keys.assign(change=windows.y[:, -1].astype(np.float64)).reset_index(drop=True),
-            table="indicators",
-            figures={
-                "learning_curve.png": explain.learning_curve(found),
-                "forecasts.png": explain.forecasts(parts.judge, judged[:, -1], intervals, velocity, topics),
-                "error_by_horizon.png": explain.error_by_horizon(parts.judge, judged),
-                "error_by_topic.png": explain.error_by_topic(parts.judge, judged[:, -1], topics),
-                "shap.png": explain.shap_figure(explained),
-            },
+        return Learnt(
+            rows=rows,
+            filled=filled,
+            windows=windows,
+            keys=keys,
+            parts=parts,
+            searched=searched,
+            judged=judged,
+            intervals=_intervals(searched, windows, parts.judge, judged[:, -1]),
+            alone=alone,
+            guessed=guessed,
+            bare=conformal.calibrate(alone.y[:, -1] - guessed),
+            final=final,
         )
 
     def _params(
@@ -172,38 +244,6 @@ def _too_few_weeks(weeks: np.ndarray) -> NoDataError:
         f"the velocity's change is known for {len(weeks)} weeks; a forecaster needs {LEAST_WEEKS}, to learn from, "
         "to choose by and to be judged by: the seat is left out tonight"
     )
-
-
-def judge(windows: Windows, forecast: np.ndarray) -> dict[str, float]:
-    """Errors of forecasts [n] that the model was not fitted to, in points: means over topics, as the exam's are."""
-    outcome = windows.y[:, -1].astype(np.float64)
-    at = np.unique(windows.series, return_inverse=True)[1]
-
-    def mean(values: np.ndarray) -> float:
-        return float(np.mean(np.bincount(at, weights=values) / np.bincount(at)))
-
-    squared, still = mean(np.square(outcome - forecast)), mean(np.square(outcome))
-    return {
-        "mse": squared,
-        "mae": mean(np.abs(outcome - forecast)),
-        "skill": 1 - squared / still if still else 0.0,
-    }
-
-
-def held(windows: Windows, forecast: np.ndarray, scale: dict[int, float]) -> dict[str, float]:
-    """Which share of the outcomes the intervals held; nothing where too few errors calibrate them.
-
-    Judged on the newer half of the weeks, calibrated on the older one: to measure them on what they were calibrated
-    on would prove nothing.
-    """
-    errors = windows.y[:, -1] - forecast
-    middle = np.median(windows.time)
-    older, newer = windows.time < middle - windows.horizon, windows.time >= middle
-    if older.sum() < LEAST_ERRORS:
-        return {}
-    half = conformal.calibrate(errors[older], windows.series[older], scale)
-    covered = conformal.coverage(half, np.zeros(newer.sum()), errors[newer], windows.series[newer])
-    return {f"coverage_{level}": share for level, share in covered.items()}
 
 
 def _usable(windows: Windows, keys: pd.DataFrame, night: Night) -> tuple[Windows, pd.DataFrame]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from training.ncf.model import NeuMF
 # 25 players, 51 masks a row, each against every background row: about 4 s after 5 s of compiling on one core
 EXPLAINED, BACKGROUND = 120, 20
 RIVALS = 16  # items that a score is compared with
-SHOWN = 14
 
 
 def learning_curve(losses: list[float], ndcg: list[float], best: int) -> Figure:
@@ -126,24 +124,3 @@ def player_names() -> list[str]:
 
 def _short(meaning: str) -> str:
     return re.split("[;:]", re.sub(r" \([^)]*\)", "", meaning))[0].rstrip(".").lower()
-
-
-def shap_figure(found: Any) -> Figure:
-    """Beeswarm of `attributions`."""
-    import matplotlib.pyplot as plt
-    import shap
-
-    figure = plt.figure()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # ids and empty features have no value to colour by
-        shap.plots.beeswarm(
-            found, max_display=SHOWN, show=False, plot_size=(10, 6.5), group_remaining_features=True
-        )
-    axis = figure.axes[0]
-    axis.set_title(
-        "What drives the ranking: each dot is one user and item\n(right of 0: ranks the item higher)"
-    )
-    axis.set_xlabel("effect on the item's score, above other items' (SHAP value)")
-    figure.tight_layout()
-    plt.close(figure)
-    return figure

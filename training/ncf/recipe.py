@@ -9,31 +9,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 from nightshift import featurestore
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
-from nightshift.errors import LakeError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
-from training.exams import EmptyExamError
 from training.exams.ranking import Exam, score_model
-from training.exams.recommender import EXAMINER, build_exam
+from training.meetings import reference_rows
 from training.ncf import explain
-from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window, reference_rows
+from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window
 from training.ncf.fit import Hyper, Inputs, fit
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory, write
+from training.pictures import beeswarm
 from training.recipe import LogEpoch, Night, Trained
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
-
-VALIDATION_USERS = 1_000  # scoring more each epoch costs time and moves the best epoch little
+from training.rehearsal import validation_exam, validation_start
 
 
 @dataclass
@@ -56,9 +49,9 @@ class NCF:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(1)  # tables this small: a second thread only adds waiting
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
-        window = read_window(lake, store, night.train_start, night.train_end)
-        cut = _validation_start(lake, night, window, settings)
-        exam = _validation_exam(lake, store, window, cut, settings)
+        window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
+        cut = validation_start(lake, night, window.days, settings)
+        exam = validation_exam(lake, store, window.days, cut, settings)
         search = _search(window, exam, hyper, cut, seed, device, log_epoch)
         model, inputs = _refit(window, hyper, search.best, seed, device, log_epoch)
         random = np.random.default_rng(seed)
@@ -76,7 +69,7 @@ class NCF:
             metrics=search.metrics,
             features=[f"{USER_VIEW}:{n}" for n in USER_COLUMNS] + [f"{ITEM_VIEW}:{n}" for n in ITEM_COLUMNS],
             reference=reference_rows(store, window, random),
-            data=_positives(window),
+            data=window.rows(),
             figures={
                 "learning_curve.png": explain.learning_curve(search.losses, search.ndcg, search.best),
                 "shap.png": _shap(model, inputs, window, smoke, seed),
@@ -85,28 +78,6 @@ class NCF:
 
 
 RECIPE = NCF()
-
-
-def _validation_start(lake: Lake, night: Night, window: Window, settings: Settings) -> int:
-    """Which of the window's days is the first to validate on, by the exam's own rule; 0 if too few are left."""
-    try:
-        rehearsal = EXAMINER.night(lake, night.train_end, settings)
-    except LakeError:
-        return 0
-    return sum(day < rehearsal.exam_start for day in window.days)
-
-
-def _validation_exam(
-    lake: Lake, store: FeatureStore, window: Window, cut: int, settings: Settings
-) -> Exam | None:
-    """An exam on the window's days from `cut` on, or None where there are none, or nobody met anything new."""
-    if cut < 1:
-        return None
-    rehearsal = Night(window.days[-1], window.days[0], window.days[cut - 1], window.days[cut])
-    try:
-        return build_exam(lake, store, rehearsal, settings).head(VALIDATION_USERS)
-    except EmptyExamError:
-        return None
 
 
 def _search(
@@ -150,16 +121,4 @@ def _refit(
 def _shap(model: NeuMF, inputs: Inputs, window: Window, smoke: bool, seed: int) -> object:
     explained, background = (10, 5) if smoke else (explain.EXPLAINED, explain.BACKGROUND)
     cases = explain.sample_cases(window, inputs, explained + background, np.random.default_rng(seed))
-    return explain.shap_figure(explain.attributions(model, inputs, cases, background, seed))
-
-
-def _positives(window: Window) -> pd.DataFrame:
-    """What was learnt from, for the data set's entry in MLflow."""
-    return pd.DataFrame(
-        {
-            "user_id": np.array(window.users, dtype=object)[window.user - 1],
-            "item_id": window.items["item_id"].to_numpy()[window.item - 1],
-            "day": np.array([day.isoformat() for day in window.days], dtype=object)[window.day],
-            "weight": window.weight,
-        }
-    )
+    return beeswarm(explain.attributions(model, inputs, cases, background, seed))

@@ -23,18 +23,20 @@ from nightshift.lake import Lake
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from tests.conftest import publish_day
+from training.baselines.naive import LastValue
 from training.exams import EmptyExamError
 from training.exams.forecaster import (
-    ANSWER,
     EXAM_WEEKS,
     EXAMINER,
     LEAST_WEEKS,
-    METRICS,
+    THIS_WEEK,
     answers,
     build_exam,
-    score_model,
+    digest_of_weeks,
     told_weeks,
+    used_to_move,
 )
+from training.exams.forecasts import ANSWER, METRICS, score_model
 from training.recipe import Night
 
 NEWEST = "2026-W38"
@@ -190,6 +192,97 @@ def test_coverage_counts_misses_on_both_sides_and_the_interval_score_how_far_the
     assert wide.per_unit["interval_score_80"].mean() == pytest.approx(120), (
         "neither too narrow nor too wide pays"
     )
+
+
+def test_every_topic_has_its_mean_error_over_the_questions_of_a_slice() -> None:
+    """Worked out anew, question by question."""
+    moved = {"주제 0": 3.0, "주제 1": 9.0, "주제 2": 1.0}
+    exam = build_exam(rows(), NIGHT, moved)
+    scores = score_model(Model(0.0), exam)
+    mse = scores.per_unit["mse"]
+    volatility = {"calm": 2, "middling": 0, "restless": 1}
+    for name, topic in volatility.items():
+        expected = [mse[n] if n == topic else np.nan for n in range(3)]
+        np.testing.assert_array_equal(scores.slices[f"volatility: {name}"], expected)
+    squared, velocity, weeks = exam.change**2, exam.rows["velocity"], exam.rows["week"]
+    middle = sorted(set(weeks))[EXAM_WEEKS // 2]
+    parts = {
+        "pace: above usual": velocity > 50, "pace: usual or below": velocity <= 50,
+        "weeks: earlier": weeks < middle, "weeks: later": weeks >= middle,
+    }  # fmt: skip
+    for name, chosen in parts.items():
+        for topic in range(3):
+            mine = squared[(exam.topic == topic) & chosen.to_numpy()]
+            assert scores.slices[name][topic] == pytest.approx(
+                mine.mean() if len(mine) else np.nan, nan_ok=True
+            )
+    assert set(scores.slices) == {*parts, *(f"volatility: {name}" for name in volatility)}
+
+
+def test_a_topic_that_was_never_seen_to_move_is_neither_calm_nor_restless() -> None:
+    exam = build_exam(rows(), NIGHT, {"주제 1": 9.0, "gone by now": 2.0})
+    slices = score_model(Model(0.0), exam).slices
+    assert np.isfinite(slices["volatility: calm"]).tolist() == [False, True, False]
+    assert exam.digest != build_exam(rows(), NIGHT).digest, "what divides an exam is part of it"
+
+
+@given(st.integers(0, 1_000))
+def test_a_perfect_forecast_has_no_error_in_any_slice(seed: int) -> None:
+    exam = build_exam(rows(seed=seed), NIGHT, {"주제 0": 3.0, "주제 1": 9.0, "주제 2": 1.0})
+    for values in score_model(Model(exam.change), exam).slices.values():
+        assert np.nan_to_num(values).tolist() == [0, 0, 0]
+
+
+def test_how_much_a_topic_used_to_move_is_the_mean_of_its_changes_whichever_way() -> None:
+    past = pd.DataFrame(
+        {"topic": ["a", "a", "a", "b", "c"], "velocity_change_4w": [4.0, -8.0, np.nan, 1.0, np.nan]}
+    )
+    assert used_to_move(past) == {"a": 6.0, "b": 1.0}
+
+
+def week_rows(figures: dict[tuple[str, str], list[float | None]]) -> pd.DataFrame:
+    """(topic, week) → the week's own five indicators."""
+    return pd.DataFrame(
+        [
+            {"topic": topic, "week": week, **dict(zip(THIS_WEEK, values, strict=True))}
+            for (topic, week), values in figures.items()
+        ]
+    ).astype(dict.fromkeys(THIS_WEEK, float))
+
+
+def test_two_weeks_with_the_same_figures_have_the_same_digest_whatever_they_are_called() -> None:
+    one: list[float | None] = [0.1, 3.0, 0.2, 0.3, 1.0]
+    other: list[float | None] = [0.1, 3.0, 0.2, 0.3, 2.0]
+    found = digest_of_weeks(
+        week_rows(
+            {
+                ("a", "2026-W01"): one, ("b", "2026-W01"): other,
+                ("b", "2026-W02"): other, ("a", "2026-W02"): one,
+                ("a", "2026-W03"): other, ("b", "2026-W03"): one,
+            }
+        )
+    )  # fmt: skip
+    assert found["2026-W01"] == found["2026-W02"] != found["2026-W03"]
+
+
+def test_weeks_of_which_nothing_is_said_are_alike_and_yet_share_nothing() -> None:
+    silent: list[float | None] = [None, None, None, None, 2.0]
+    zeros: list[float | None] = [0.0, 0.0, 0.0, 0.0, 0.0]
+    assert digest_of_weeks(week_rows({("a", "2026-W01"): silent, ("a", "2026-W02"): zeros})) == {}
+
+
+def test_a_night_learns_from_no_week_that_its_exam_asks_about(topics_home: Settings) -> None:
+    lake = Lake(topics_home.lake_dir)
+    night = EXAMINER.night(lake, lake.days()[-1], topics_home)
+    content = EXAMINER.content(lake, topics_home, night)
+    assert max(content.training) < week_of(night.exam_start) == min(content.exam)
+    assert len(content.exam) == EXAM_WEEKS + 4, "the questions' weeks and the answers'"
+    assert len(content.training) > 200
+    assert not set(content.training.values()) & set(content.exam.values())
+    exam = EXAMINER.set(lake, topics_home, night)
+    slices = EXAMINER.score(LastValue(pd.DataFrame({"topic": [], "week": [], "change": []})), exam).slices
+    sizes = [np.isfinite(slices[f"volatility: {name}"]).sum() for name in ("calm", "middling", "restless")]
+    assert sizes == [4, 4, 4]
 
 
 @pytest.mark.parametrize("spoilt", [{"low_80": np.nan}, {"high_95": -1e9}, {"low_95": np.inf}])

@@ -133,6 +133,17 @@ def test_the_package_holds_the_model_that_was_fitted_again_on_everything(
     assert not np.array_equal(packaged["linear"], searched.arrays["linear"])
 
 
+def test_the_ridge_that_sits_every_exam_is_the_one_that_a_night_would_package(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    trained = train("ridge", rows, tmp_path)  # ridge has the same settings in SMALL
+    standing = ForecastRecipe("ridge").in_memory(rows, NIGHT)
+
+    answer = standing.forecast(trained.package.input_example)
+    pd.testing.assert_frame_equal(answer, trained.package.output_example)
+    assert standing.topics == sorted(set(trained.data["topic"])) and not answer.isna().any(axis=None)
+
+
 def test_the_intervals_are_of_errors_that_the_model_made_on_weeks_it_was_not_fitted_to(
     rows: pd.DataFrame, parts: Parts, tmp_path: Path, fits: list[Fitted]
 ) -> None:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +15,6 @@ from training.ncf.data import (
     ITEM_COLUMNS,
     USER_COLUMNS,
     Window,
-    _on_offer,
-    _positives,
     draw_negatives,
     read_window,
 )
@@ -43,37 +40,6 @@ def test_item_features_are_those_of_each_morning_up_to_the_morning_after(lake: L
         before = events.loc[events["day"] < morning, "item_id"].value_counts()
         expected = window.items["item_id"].map(before).fillna(0).to_numpy(float)
         np.testing.assert_array_equal(np.nan_to_num(window.item_raw[number, :, column]), expected)
-
-
-def test_one_positive_per_user_item_and_day_weighs_as_its_strongest_kind() -> None:
-    rows = [
-        (1, 1, "view", None), (1, 1, "purchase", 9.0), (1, 2, "view", None),
-        (1, 3, "rating", 2.0), (1, 4, "rating", 2.0), (1, 4, "click", None), (1, 5, "rating", 3.0),
-    ]  # fmt: skip
-    events = pd.DataFrame(rows, columns=["user", "item", "kind", "value"]).assign(
-        day=date(2026, 9, 1), day_number=0, user_id="u", item_id="i"
-    )
-
-    assert _positives(events).set_index("item")["weight"].to_dict() == {1: 1.5, 2: 1.0, 4: 1.0, 5: 1.0}
-
-
-def test_an_item_is_on_offer_from_its_listing_or_from_when_it_was_first_met() -> None:
-    days = [date(2026, 9, n) for n in (1, 2, 3)]
-    known = pd.DataFrame(
-        {
-            "item_id": ["late", "early", "met first"],
-            "title": "t",
-            "category": "c",
-            "created_at": pd.to_datetime(["2026-09-03", "2026-08-01", "2026-09-03"], utc=True),
-        }
-    )
-    events = pd.DataFrame({"item_id": ["met first", "unlisted"], "day": [days[1], days[0]]})
-
-    items, offered = _on_offer(known, events, days)
-
-    assert items["item_id"].tolist() == ["early", "unlisted", "met first", "late"]
-    assert offered.tolist() == [2, 3, 4]
-    assert items.loc[1, "category"] == "unknown"
 
 
 def test_a_window_cut_short_is_the_window_read_shorter(lake: Lake, store: Any, window: Window) -> None:

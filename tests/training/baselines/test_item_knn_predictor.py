@@ -1,0 +1,61 @@
+"""Item-kNN as it is served."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.training.baselines.test_neighbours import window
+from training.baselines.item_knn_predictor import ItemKNN
+from training.baselines.neighbours import Hyper, in_memory
+
+# u0 and u1 met items 0 and 1 together, u2 met 0 alone; 2 and 3 belong together; 4 is met most; 5 and 6 are new.
+MET = {
+    (0, 0),
+    (0, 1),
+    (1, 0),
+    (1, 1),
+    (2, 0),
+    (3, 2),
+    (3, 3),
+    (4, 2),
+    (4, 3),
+    *((user, 4) for user in range(1, 6)),
+}
+
+
+@pytest.fixture
+def model() -> ItemKNN:
+    return in_memory(window(MET), Hyper(neighbours=2, shrink=1.0))
+
+
+def order(model: ItemKNN, user: str) -> list[int]:
+    scores = model.score(pd.DataFrame({"user_id": [user]}))[0]
+    return [int(item) for item in np.argsort(-scores, kind="stable") if item not in model.seen(user)]
+
+
+def test_who_met_one_of_two_that_go_together_is_shown_the_other_first(model: ItemKNN) -> None:
+    assert order(model, "u2")[0] == 1
+
+
+def test_a_stranger_is_shown_what_most_people_met_and_new_items_last(model: ItemKNN) -> None:
+    assert order(model, "nobody")[:2] == [4, 0]
+    assert set(order(model, "nobody")[-2:]) == {5, 6}
+    assert not model.known("nobody") and model.seen("nobody").dtype == np.int64
+
+
+def test_the_reason_names_the_nearest_thing_that_the_user_met_else_how_popular_it_is(model: ItemKNN) -> None:
+    assert model.reason("u2", 1) == "people who looked at “Item 0”, as you did, looked at this too"
+    assert model.reason("nobody", 3) == "popular: 2 people met it lately"
+    assert model.reason("u5", 6) == "new in books"
+    assert model.reason("nobody", 4) == "popular: 5 people met it lately"
+
+
+def test_predict_answers_k_items_by_row_and_ten_by_default(model: ItemKNN) -> None:
+    answer = model.predict(
+        None, pd.DataFrame({"user_id": ["u2", "nobody", "u0"], "k": [1, None, 0]}, index=[7, 9, 9])
+    )
+    assert [len(ids) for ids in answer["item_ids"]] == [1, 7, 0]
+    assert answer["item_ids"][0] == ["i1"]
+    assert len(model.predict(None, pd.DataFrame({"user_id": ["u2"]}))["item_ids"][0]) == 5

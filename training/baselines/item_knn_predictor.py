@@ -1,0 +1,118 @@
+"""Item-kNN as it is served: NumPy and SciPy alone. This file travels inside the packaged model (models-from-code).
+
+It imports neither torch nor Nightshift and loads no pickle.
+
+    score(user, item) = Σ similarity(met, item) over what the user met and the item has as a neighbour
+                        + tie_break · the item's place by popularity, 1 for the first
+
+A stranger has met nothing, so popularity decides alone; so it does between items that no neighbour speaks for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mlflow.models
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+from safetensors.numpy import load_file
+from scipy.sparse import csr_matrix
+
+DEFAULT_K = 10
+
+
+class ItemKNN(PythonModel):
+    """The recommender seat's protocol over sparse neighbours, and MLflow's `predict` on top of it."""
+
+    items: list[str]
+    titles: list[str]
+    categories: list[str]
+    user_features: list[str] = []  # noqa: RUF012 - the protocol's attribute; this model wants none
+
+    def load_context(self, context: Any) -> None:
+        paths = context.artifacts
+        with open(paths["config"], encoding="utf-8") as handle:
+            config = json.load(handle)
+        users = pd.read_parquet(paths["users"])["user_id"].tolist()
+        self.set_up(config, load_file(paths["neighbours"]), users, pd.read_parquet(paths["items"]))
+
+    def set_up(
+        self, config: dict[str, Any], arrays: dict[str, np.ndarray], users: list[str], items: pd.DataFrame
+    ) -> None:
+        """users: ids in the order of the rows of `met`; items: item_id, title, category, in column order.
+
+        arrays: near_start [items + 1], near_item, near_weight: each item's neighbours; met_start [users + 1],
+            met_item, met_liked: what each user met, by item, and whether it says anything of taste;
+            people [items]: how many liked it; place float32 [items]: 1 for the most popular, down to above 0.
+        """
+        self.items = items["item_id"].tolist()
+        self.titles = items["title"].tolist()
+        self.categories = items["category"].tolist()
+        self._row = {user: row for row, user in enumerate(users)}
+        self._a = arrays
+        count = len(self.items)
+        given = arrays["near_weight"], arrays["near_item"], arrays["near_start"]
+        self._speaks_for = csr_matrix(given, shape=(count, count)).T.tocsr()  # row: what was met
+        self._popular = (config["tie_break"] * arrays["place"]).astype(np.float32)
+
+    # --- the seat's protocol ---------------------------------------------------------------------------
+
+    def known(self, user_id: str) -> bool:
+        return len(self._liked(user_id)) > 0
+
+    def seen(self, user_id: str) -> np.ndarray:
+        return self._met(user_id)[0].astype(np.int64)
+
+    def score(self, users: pd.DataFrame) -> np.ndarray:
+        liked = [self._liked(str(user)) for user in users["user_id"]]
+        starts = np.concatenate([[0], np.cumsum([len(items) for items in liked])]).astype(np.int64)
+        columns = np.concatenate([np.empty(0, np.int64), *liked])
+        shape = (len(liked), len(self.items))
+        history = csr_matrix((np.ones(len(columns), np.float32), columns, starts), shape=shape)
+        scores: np.ndarray = (history @ self._speaks_for).toarray() + self._popular
+        return scores.astype(np.float32, copy=False)
+
+    def reason(self, user_id: str, column: int) -> str:
+        bounds = slice(*self._a["near_start"][column : column + 2])
+        near, weight = self._a["near_item"][bounds], self._a["near_weight"][bounds]
+        mine = np.isin(near, self._liked(user_id))
+        if mine.any():
+            best = near[mine][np.argmax(weight[mine])]
+            return f"people who looked at “{self.titles[best]}”, as you did, looked at this too"
+        people = self._a["people"][column]
+        return f"popular: {people} people met it lately" if people else f"new in {self.categories[column]}"
+
+    # --- MLflow's pyfunc -------------------------------------------------------------------------------
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Rows of `user_id`[, `k`] → `item_ids` and `scores` (lists, best first).
+
+        Items the user met before the training cut-off are left out.
+        """
+        wanted = model_input["k"] if "k" in model_input else pd.Series(DEFAULT_K, model_input.index)
+        ids: list[list[str]] = []
+        values: list[list[float]] = []
+        for user, k in zip(model_input["user_id"].astype(str), wanted.fillna(DEFAULT_K), strict=True):
+            scores = self.score(pd.DataFrame({"user_id": [user]}))[0]
+            new = np.setdiff1d(np.arange(len(scores)), self.seen(user), assume_unique=True)
+            best = new[np.argsort(-scores[new], kind="stable")][: max(int(k), 0)]
+            ids.append([self.items[column] for column in best])
+            values.append(scores[best].astype(float).tolist())
+        return pd.DataFrame({"item_ids": ids, "scores": values})
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _met(self, user_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the user met, as columns, and which of it was liked."""
+        row = self._row.get(user_id)
+        bounds = slice(0, 0) if row is None else slice(*self._a["met_start"][row : row + 2])
+        return self._a["met_item"][bounds], self._a["met_liked"][bounds].astype(bool)
+
+    def _liked(self, user_id: str) -> np.ndarray:
+        met, liked = self._met(user_id)
+        return met[liked]
+
+
+mlflow.models.set_model(ItemKNN())
