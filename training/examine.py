@@ -13,62 +13,28 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from nightshift.commands import emit, plain, run_command
-from nightshift.errors import NoDataError, PackageError, RegistryError, SettingsError
-from nightshift.lake import Lake
+from nightshift.errors import NoDataError, SettingsError
 from nightshift.registry import Registry, Version
 from nightshift.seats import SEATS, Seat
 from nightshift.settings import Settings, settings
 from training import verdict as render
-from training.exams import EmptyExamError, Exam, Examiner, examiner
+from training.choosing import Judged, choose
+from training.evidence import Evidence, Sitting
 from training.families import FAMILIES
-from training.gate import POLICIES, Evidence, Sitting, Verdict, beyond_noise, decide, named, written
-from training.recipe import Night
+from training.gate import decide
+from training.hall import Hall, candidacy, open_hall, seated, trained_before
+from training.trial import try_out
+from training.verdict import changes, nights
+from training.verdict.page import Page, headline
 
 GATE = "the gate"
-
-
-@dataclass(frozen=True)
-class Hall:
-    """Where the exam takes place: the questions, the cheap baselines, or why there can be no exam tonight."""
-
-    examiner: Examiner
-    night: Night
-    exam: Exam | None
-    problem: str
-    baselines: Mapping[str, Any]
-
-    def about(self) -> dict[str, Any]:
-        return {
-            "units": len(self.exam) if self.exam else 0,
-            "unit": self.examiner.unit,
-            "digest": self.exam.digest if self.exam else "",
-            "start": (self.exam.start if self.exam else self.night.exam_start).isoformat(),
-            "end": (self.exam.end if self.exam else self.night.night).isoformat(),
-            "about": self.examiner.about(self.exam) if self.exam else self.problem,
-        }
-
-    def sit(self, name: str, load: Callable[[], Any], trained_until: date | None) -> Sitting:
-        """One model's result; a model that cannot be loaded or scored has a problem instead."""
-        if self.exam is None:
-            return Sitting(name, "", trained_until=trained_until, problem=self.problem)
-        digest = self.exam.digest
-        try:
-            scores = self.examiner.score(load(), self.exam)
-        except PackageError as error:
-            return Sitting(name, digest, trained_until=trained_until, problem=str(error))
-        except RegistryError:
-            raise  # MLflow is down: that says nothing about the model, and the night should try again
-        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            problem = f"{type(error).__name__}: {error}"
-            return Sitting(name, digest, trained_until=trained_until, problem=problem)
-        return Sitting(name, digest, scores.per_unit, scores.totals, trained_until)
 
 
 def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) -> dict[str, Any]:
@@ -78,6 +44,7 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
         LakeError: the night is not published.
         NoDataError: the lake holds nothing for this seat, or too little: there is nothing to judge.
         FeatureError: features were not built up to the exam.
+        SettingsError: the seat's policy cannot be read.
         RegistryError: MLflow cannot be reached.
     """
     registry = Registry(config)
@@ -95,36 +62,33 @@ def candidates(registry: Registry, seat: Seat, night: date, families: Sequence[s
 def already_decided(
     registry: Registry, seat: Seat, night: date, families: Sequence[str]
 ) -> dict[str, Any] | None:
-    """What this night's gate decided before, if one of its candidates has ever held the seat; else None."""
+    """What this night's gate decided before, if that is history by now; else None.
+
+    It is once one of its candidates has held the seat, or once a later night's version holds it: such a champion may
+    have been trained on this night's exam, and would make it no exam.
+    """
     champion = registry.champion(seat)
     holder = champion.number if champion else None
-    examined = [v for v in candidates(registry, seat, night, families).values() if "verdict" in v.tags]
+    handed_in = candidates(registry, seat, night, families)
+    examined = [version for version in handed_in.values() if "verdict" in version.tags]
     once = [v for v in examined if v.number == holder or "in_production_since" in v.tags]
-    if not once:
+    moved_on = champion is not None and champion.tags.get("night", "") > night.isoformat()
+    if not once and not (moved_on and examined and len(examined) == len(handed_in)):
         return None
-    version = max(once, key=lambda v: (v.number == holder, v.tags.get("in_production_since", "")))
+    version = max(once or examined, key=lambda v: (v.number == holder, v.tags.get("in_production_since", "")))
     with tempfile.TemporaryDirectory() as folder:
         kept = registry.artifact(version.run_id, "verdict/verdict.json", Path(folder))
         result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    del result["own"]
+    for name in ("own", "nights"):
+        result.pop(name, None)
     if version.number == holder:
         said = f"Version {holder} holds the seat already"
+    elif not once:
+        said = f"Version {holder} of a later night holds the seat"
     else:
         since = version.tags["in_production_since"]
         said = f"Version {version.number} was given the seat at {since}, and version {holder} holds it now"
     return {**result, "note": f"{said}: this is the verdict of then, and nothing was changed."}
-
-
-def open_hall(config: Settings, seat: Seat, night: date) -> Hall:
-    """Set the seat's exam of `night` and prepare its cheap baselines from what was known before it."""
-    lake, exams = Lake(config.lake_dir), examiner(seat.name)
-    window = exams.night(lake, night, config)
-    exam, problem = None, ""
-    try:
-        exam = exams.set(lake, config, window)
-    except EmptyExamError as error:
-        problem = str(error)
-    return Hall(exams, window, exam, problem, exams.baselines(lake, config, window))
 
 
 def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -> dict[str, Any]:
@@ -132,47 +96,31 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     night = hall.night.night
     handed_in = candidates(registry, seat, night, families)
     champion = registry.champion(seat)
-    evidence = Evidence(
-        exam_digest=hall.about()["digest"],
-        exam_start=hall.night.exam_start,
-        exam_end=date.fromisoformat(hall.about()["end"]),
-        candidate=None,
-        champion=_sit_version(registry, seat, hall, "champion", champion) if champion else None,
-        baselines=tuple(_sit_baseline(hall, name, model) for name, model in hall.baselines.items()),
+    common = seated(registry, seat, hall, champion)
+    common = replace(
+        common,
         absent=tuple(family for family in families if family not in handed_in),
         rivals=max(
             len(families), tries(registry.versions(seat, exam_start=hall.night.exam_start.isoformat()))
         ),
-        unit=hall.examiner.unit,
     )
-    sat = {
-        family: _sit_version(registry, seat, hall, "candidate", version)
-        for family, version in handed_in.items()
-    }
-    pages = {}
+    judged = []
     for family, version in handed_in.items():
-        withdrawn = version.tags.get("rolled_back", "")
-        theirs = replace(evidence, candidate=sat[family], withdrawn=withdrawn)
-        rivals = {f"{name} v{handed_in[name].number}": sat[name] for name in sat if name != family}
-        pages[family] = _page(seat, hall, family, version, champion, theirs, rivals)
-    if not pages:
-        pages[""] = _page(seat, hall, "", None, champion, evidence, {})
-    shown, pages = choose(pages, sat, seat, evidence.rivals)
-    result = _result(pages, shown)
-    for family, version in handed_in.items():
-        _write(registry, seat, version, pages[family], result)
-    if champion and evidence.champion and _trained_before(evidence.champion, hall):
-        registry.log_metrics(champion.run_id, _exam_metrics(evidence.champion.figures()), night)
-    winner = pages[shown]
-    if winner.verdict.decision == "promote" and winner.version is not None:
-        registry.promote(
-            seat,
-            winner.version,
-            by=GATE,
-            reason=winner.verdict.reason,
-            exam_digest=winner.exam["digest"],
-            expected=winner.champion,
-        )
+        evidence = replace(common, **candidacy(registry, seat, hall, version))
+        judged.append(Judged(family, version, evidence, decide(evidence, hall.policy)))
+    judged = choose(
+        judged, hall.policy, lambda one: try_out(hall.config, seat, one.version.number, hall.exam)
+    )
+    past = nights.past(registry, seat, night)
+    pages = [page(registry, seat, hall, one, judged, champion, past) for one in judged]
+    shown = pages[0] if pages else nobody(seat, hall, champion, common, past)
+    result = _result(pages or [shown], shown)
+    for one, its_page in zip(judged, pages, strict=True):
+        _write(registry, seat, one, its_page, result)
+    if champion and common.champion and trained_before(common.champion, hall):
+        registry.log_metrics(champion.run_id, _exam_metrics(common.champion.figures()), night)
+    if judged:
+        _move(registry, seat, judged[0], shown)
     return result
 
 
@@ -190,146 +138,125 @@ def tries(versions: Sequence[Version]) -> int:
     return len(models)
 
 
-def choose(
-    pages: dict[str, render.Page], sat: Mapping[str, Sitting], seat: Seat, rivals: int
-) -> tuple[str, dict[str, render.Page]]:
-    """The family whose verdict the night shows, and all verdicts: of several winners only the best is one.
-
-    The best by its figure, even if noise alone could have made the difference: somebody must take the seat, and the
-    verdicts of both say so.
-    """
-    metric, sign = seat.primary_metric, 1 if seat.higher_is_better else -1
-
-    def rank(family: str) -> tuple[bool, float]:
-        page = pages[family]
-        figure = page.scores.get("candidate", {}).get(metric)
-        return page.verdict.decision == "promote", float("-inf") if figure is None else sign * figure
-
-    best, *others = sorted(pages, key=rank, reverse=True)
-    passed = [family for family in others if pages[family].verdict.decision == "promote"]
-    chosen = dict(pages)
-    for family in passed:
-        figures, noise = _compared(pages, sat, (best, family), seat, rivals)
-        reason = (
-            f"Good enough, but version {pages[best].version} ({best}) did better still on this exam: "
-            f"{named(metric)} {figures}, {noise} noise."
+def _move(registry: Registry, seat: Seat, winner: Judged, shown: Page) -> None:
+    """Give the seat to a winner, or put it on hold for a reviewer."""
+    reason, digest = winner.verdict.reason, shown.exam["digest"]
+    if winner.verdict.decision == "promote":
+        registry.promote(
+            seat, winner.version.number, by=GATE, reason=reason, exam_digest=digest, expected=shown.champion
         )
-        beaten = Verdict("keep", (reason,), pages[family].verdict.checks)
-        chosen[family] = replace(pages[family], verdict=beaten, beaten_by=pages[best].version)
-    if passed:
-        won = pages[best].verdict
-        figures, noise = _compared(pages, sat, (best, passed[0]), seat, rivals)
-        second = (
-            f"Of {len(passed) + 1} candidates that passed it did best; next is version {pages[passed[0]].version} "
-            f"({passed[0]}): {named(metric)} {figures}, {noise} noise."
-        )
-        chosen[best] = replace(pages[best], verdict=replace(won, reasons=(*won.reasons, second)))
-    return best, chosen
+    elif winner.verdict.decision == "hold":
+        registry.hold(seat, winner.version.number, by=GATE, reason=reason, exam_digest=digest)
 
 
-def _compared(
-    pages: Mapping[str, render.Page],
-    sat: Mapping[str, Sitting],
-    both: tuple[str, str],
-    seat: Seat,
-    rivals: int,
-) -> tuple[str, str]:
-    """Two families' figures in words, and whether their difference is "beyond" noise or "within" it."""
-    figures = (written(seat.primary_metric, pages[f].scores["candidate"][seat.primary_metric]) for f in both)
-    better, other = both
-    beyond = beyond_noise(sat[better], sat[other], POLICIES[seat.name], rivals)
-    return " against ".join(figures), "beyond" if beyond else "within"
-
-
-def _sit_baseline(hall: Hall, name: str, model: Any) -> Sitting:
-    return hall.sit(f"{name} baseline", lambda: model, None)
-
-
-def _sit_version(registry: Registry, seat: Seat, hall: Hall, name: str, version: Version) -> Sitting:
-    try:
-        trained_until = date.fromisoformat(version.tags.get("train_end", ""))
-    except ValueError:
-        trained_until = None
-    return hall.sit(name, lambda: registry.load(seat, version.number), trained_until)
-
-
-def _trained_before(sitting: Sitting, hall: Hall) -> bool:
-    """Whether its figures say anything; on an exam that it was trained on, or may have been, they do not."""
-    return sitting.trained_until is not None and sitting.trained_until < hall.night.exam_start
-
-
-def _page(
+def page(
+    registry: Registry,
     seat: Seat,
     hall: Hall,
-    family: str,
-    version: Version | None,
+    one: Judged,
+    judged: Sequence[Judged],
     champion: Version | None,
-    evidence: Evidence,
-    rivals: Mapping[str, Sitting],
-) -> render.Page:
-    """Decide on one candidate, and put down what was decided on which figures; the rivals' stand beside them."""
-    baselines = dict(zip(hall.baselines, evidence.baselines, strict=True))
-    sitters = {"candidate": evidence.candidate, "champion": evidence.champion, **rivals, **baselines}
-    return render.Page(
+    past: tuple[nights.NightPoint, ...],
+) -> Page:
+    """What was decided on one candidate, on which figures; its rivals' stand beside them."""
+    rivals = {f"{o.family} v{o.version.number}": o.evidence.candidate for o in judged if o is not one}
+    return Page(
         seat=seat.name,
-        version=version.number if version else None,
-        family=family,
+        version=one.version.number,
+        family=one.family,
         night=hall.night.night,
         champion=champion.number if champion else None,
         exam=hall.about(),
-        baselines=tuple(baselines),
-        scores={who: model.figures() for who, model in sitters.items() if model is not None},
-        verdict=decide(evidence, POLICIES[seat.name]),
+        baselines=tuple(one.evidence.baselines),
+        scores=_scores(one.evidence, rivals),
+        verdict=one.verdict,
+        policy=hall.policy,
+        beaten_by=one.beaten_by,
+        rivals=one.evidence.rivals,
+        nights=past,
+        changes=changes.since(registry, champion, one.version),
     )
 
 
-def _result(pages: dict[str, render.Page], shown: str) -> dict[str, Any]:
+def nobody(
+    seat: Seat, hall: Hall, champion: Version | None, evidence: Evidence, past: tuple[nights.NightPoint, ...]
+) -> Page:
+    """The page of a night on which nobody handed in."""
+    return Page(
+        seat=seat.name,
+        version=None,
+        family="",
+        night=hall.night.night,
+        champion=champion.number if champion else None,
+        exam=hall.about(),
+        baselines=tuple(evidence.baselines),
+        scores=_scores(evidence, {}),
+        verdict=decide(evidence, hall.policy),
+        policy=hall.policy,
+        nights=past,
+    )
+
+
+def _scores(evidence: Evidence, rivals: Mapping[str, Sitting | None]) -> dict[str, dict[str, float]]:
+    """Everyone who sat the exam → their figures."""
+    sitters = {"candidate": evidence.candidate, "champion": evidence.champion}
+    if evidence.reference is not None:
+        sitters[evidence.reference.name] = evidence.reference
+    sitters |= {**rivals, **evidence.baselines}
+    return {who: model.figures() for who, model in sitters.items() if model is not None}
+
+
+def _result(pages: Sequence[Page], shown: Page) -> dict[str, Any]:
     """What the step prints: the shown candidate's verdict, and every family's in short."""
-    page = pages[shown]
-    promoted = page.verdict.decision == "promote"
+    promoted = shown.verdict.decision == "promote"
     return {
-        "seat": page.seat,
-        "candidate": page.version,
-        "family": page.family,
-        "champion": page.champion,
-        "decision": page.verdict.decision,
-        "headline": render.headline(page),
-        "reasons": list(page.verdict.reasons),
-        "candidate_metrics": page.scores.get("candidate", {}),
-        "champion_metrics": page.scores.get("champion"),
-        "baseline_metrics": {name: page.scores[name] for name in page.baselines},
-        "scores": {who: dict(figures) for who, figures in page.scores.items()},
-        "exam": dict(page.exam),
-        "production": page.version if promoted else page.champion,
+        "seat": shown.seat,
+        "candidate": shown.version,
+        "family": shown.family,
+        "champion": shown.champion,
+        "decision": shown.verdict.decision,
+        "headline": headline(shown),
+        "reasons": list(shown.verdict.reasons),
+        "flags": [check.sentence for check in shown.verdict.flags()],
+        "candidate_metrics": shown.scores.get("candidate", {}),
+        "champion_metrics": shown.scores.get("champion"),
+        "baseline_metrics": {name: shown.scores[name] for name in shown.baselines},
+        "scores": {who: dict(figures) for who, figures in shown.scores.items()},
+        "exam": dict(shown.exam),
+        "policy": shown.policy.digest,
+        "production": shown.version if promoted else shown.champion,
         "verdicts": {
-            family: {
+            p.family: {
                 "version": p.version,
                 "decision": p.verdict.decision,
                 "reason": p.verdict.reason,
                 "metrics": p.scores.get("candidate", {}),
             }
-            for family, p in pages.items()
+            for p in pages
             if p.version is not None
         },
     }
 
 
-def _write(
-    registry: Registry, seat: Seat, version: Version, page: render.Page, result: dict[str, Any]
-) -> None:
+def _write(registry: Registry, seat: Seat, one: Judged, its_page: Page, result: dict[str, Any]) -> None:
     """The verdict on the version's page and among its run's artifacts; the figures on its run."""
+    version = one.version
     checks = [
-        {"name": c.name, "status": c.status, "sentence": c.sentence, "figures": dict(c.figures)}
-        for c in page.verdict.checks
-    ]
-    own = {"version": page.version, "verdict": page.verdict.decision, "reason": page.verdict.reason}
-    kept = json.dumps(plain({**result, "own": {**own, "checks": checks}}), ensure_ascii=False, indent=1)
+        {"name": c.name, "group": c.group, "status": c.status, "flag": c.flag, "sentence": c.sentence,
+         "figures": dict(c.figures)}
+        for c in its_page.verdict.checks
+    ]  # fmt: skip
+    own = {"version": version.number, "verdict": its_page.verdict.decision, "reason": its_page.verdict.reason}
+    told = {**result, "nights": nights.with_tonight(its_page), "own": {**own, "checks": checks}}
+    kept = json.dumps(plain(told), ensure_ascii=False, indent=1)
     registry.log_text(version.run_id, "verdict/verdict.json", kept)
-    registry.log_text(version.run_id, "verdict/verdict.md", render.markdown(page))
-    registry.log_text(version.run_id, "verdict/verdict.html", render.html(page))
-    if page.scores["candidate"]:
-        registry.log_metrics(version.run_id, _exam_metrics(page.scores["candidate"]), page.night)
-    registry.annotate(seat, version.number, tags=render.tags(page), description=render.description(page))
+    registry.log_text(version.run_id, "verdict/verdict.md", render.markdown(its_page))
+    registry.log_text(version.run_id, "verdict/verdict.html", render.html(its_page))
+    if its_page.scores["candidate"]:
+        registry.log_metrics(version.run_id, _exam_metrics(its_page.scores["candidate"]), its_page.night)
+    registry.annotate(
+        seat, version.number, tags=render.tags(its_page), description=render.description(its_page)
+    )
 
 
 def _exam_metrics(figures: dict[str, float] | Any) -> dict[str, float]:

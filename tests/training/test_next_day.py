@@ -13,8 +13,10 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
+from nightshift.commands import read_step
 from nightshift.errors import LakeError, RegistryError
 from nightshift.lake import Lake
 from nightshift.registry import Registry
@@ -24,7 +26,7 @@ from tests.conftest import TINY_START, publish_day, tiny_day
 from training.examine import examine, open_hall
 from training.exams import Scores
 from training.exams.ranking import PER_USER, Exam
-from training.next_day import figures, next_day
+from training.next_day import KEPT, figures, judge, main, next_day, values_path
 
 PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
 DAYS = [TINY_START + timedelta(days=number) for number in range(5)]
@@ -55,10 +57,14 @@ def seat() -> Seat:
     return replace(RECOMMENDER, registered_model=f"seat-{uuid.uuid4().hex[:8]}")
 
 
-def submit(config: Settings, seat: Seat, tmp_path: Path, train_end: date = DAYS[-3]) -> int:
-    """A model that knows the planted taste (user n likes items n % 3), as NIGHT's candidate."""
+def submit(
+    config: Settings, seat: Seat, tmp_path: Path, train_end: date = DAYS[-3], *, taste: bool = True
+) -> int:
+    """A model that knows the planted taste (user n likes items n % 3) or is blind to it, as NIGHT's candidate."""
     items = [f"i{n:03d}" for n in range(ITEMS)]
-    scores = {f"u{u:03d}": [float(n % 3 == u % 3) - n / 1000 for n in range(ITEMS)] for u in range(USERS)}
+    scores = {
+        f"u{u:03d}": [float(taste and n % 3 == u % 3) - n / 1000 for n in range(ITEMS)] for u in range(USERS)
+    }
     path = tmp_path / "table.json"
     path.write_text(json.dumps({"items": items, "scores": scores}))
     registry = Registry(config)
@@ -112,6 +118,48 @@ def test_a_day_that_the_champion_was_trained_on_cannot_judge_it(
     Registry(config).promote(seat, version, by="test", reason="test")
     with pytest.raises(RegistryError, match=f"trained on data up to {AFTER}: day {AFTER} cannot judge it"):
         next_day(config, seat, NIGHT)
+
+
+def test_versions_are_judged_side_by_side_on_one_exam_and_every_users_values_are_kept(
+    config: Settings, seat: Seat, tmp_path: Path
+) -> None:
+    knowing = submit(config, seat, tmp_path)
+    blind = submit(config, seat, tmp_path, taste=False)
+    Registry(config).promote(seat, knowing, by="test", reason="test")
+    alone = next_day(config, seat, NIGHT)
+    told, values = judge(config, seat, NIGHT, [blind, knowing, blind])
+    assert (told["digest"], told["users"]) == (alone["digest"], alone["users"])
+    assert told["versions"][str(knowing)] == {name: alone[name] for name in told["versions"][str(knowing)]}
+    assert told["versions"][str(knowing)]["ndcg_at_10"] > told["versions"][str(blind)]["ndcg_at_10"]
+    assert len(values) == 2 * told["users"] and list(values.columns) == ["night", "version", "user_id", *KEPT]
+    for number, users in values.groupby("version"):
+        for metric in KEPT:
+            assert users[metric].mean() == pytest.approx(told["versions"][str(number)][metric])
+    assert set(values["night"]) == {NIGHT.isoformat()}
+
+
+def test_no_version_is_judged_if_one_of_them_has_seen_the_day(
+    config: Settings, seat: Seat, tmp_path: Path
+) -> None:
+    fair, unfair = submit(config, seat, tmp_path), submit(config, seat, tmp_path, train_end=AFTER)
+    with pytest.raises(RegistryError, match=f"version {unfair} was trained on data up to {AFTER}"):
+        judge(config, seat, NIGHT, [fair, unfair])
+
+
+def test_the_command_keeps_the_values_beside_the_step(
+    config: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = config.model_copy(update={"home": tmp_path})
+    for part in ("lake", "features", "feast"):
+        (tmp_path / part).symlink_to(config.home / part)
+    monkeypatch.setattr("training.next_day.settings", lambda: own)
+    number = submit(own, RECOMMENDER, tmp_path)
+    main(["recommender", "--night", NIGHT.isoformat(), "--version", str(number)])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert read_step(own, NIGHT, "judged-recommender") == printed and list(printed["versions"]) == [
+        str(number)
+    ]
+    assert len(pd.read_parquet(values_path(own, NIGHT, RECOMMENDER))) == printed["users"]
 
 
 def test_intervals_hold_the_mean_and_narrow_with_more_users() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,11 +25,14 @@ from nightshift.seats import SEATS
 from nightshift.settings import Settings
 from tests.conftest import free_port
 from tests.training.conftest import TINY_NIGHT
+from training.evidence import Lineage
+from training.exams import examiner
 from training.exams.recommender import EXAMINER
 from training.families import FAMILIES, Family
+from training.lineage import CONTENT, look_up
 from training.recipe import Night
 from training.run import train
-from training.tracking import StoppedError, open_run
+from training.tracking import ENVIRONMENT, StoppedError, open_run
 
 TASK = f"ncf@{TINY_NIGHT}"
 EXPERIMENT = "nightshift/recommender"
@@ -129,6 +134,22 @@ def test_the_version_says_where_it_came_from_and_loads(home: Settings, done: dic
     assert champion is None or champion.number != version.number  # training seats nobody
     model = registry.load(SEATS["recommender"], version.number)
     assert model.score(pd.DataFrame({"user_id": ["u000"]})).shape == (1, len(model.items))
+
+
+def test_its_lineage_is_complete_and_holds(home: Settings, done: dict[str, Any], tmp_path: Path) -> None:
+    registry, seat = Registry(home), SEATS["recommender"]
+    version, lake = registry.get(seat, done["result"]["version"]), Lake(home.lake_dir)
+    night = EXAMINER.night(lake, TINY_NIGHT, home)
+
+    found = look_up(registry, lake, home, seat, version, night, examiner("recommender"))
+    assert found == Lineage(commit=version.tags["git_commit"], dirty=found.dirty)
+    kept = json.loads(registry.artifact(version.run_id, CONTENT, tmp_path).read_text())
+    assert min(kept) == version.tags["train_start"] and max(kept) == version.tags["train_end"]
+    assert set(kept) == {str(day) for day in lake.days() if night.train_start <= day <= night.train_end}
+    with_what = json.loads(registry.artifact(version.run_id, ENVIRONMENT, tmp_path).read_text())
+    assert (
+        with_what["python"] == platform.python_version() and with_what["packages"]["numpy"] == np.__version__
+    )
 
 
 def test_a_run_told_to_stop_ends_killed_and_exits_143(home: Settings, done: dict[str, Any]) -> None:
