@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nightshift.commands import quiet_libraries, run_command
 from nightshift.settings import PROJECT, Settings, settings
@@ -35,6 +36,10 @@ NewestOption = Annotated[
     typer.Option("--night", formats=["%Y-%m-%d"], help="Data date; default: the newest published day."),
 ]
 SeatArgument = Annotated[str, typer.Argument(help="The seat, such as recommender.")]
+VersionArgument = Annotated[
+    str, typer.Argument(help="recommender/12, or a bare 12 if only one seat has a version 12.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why, in up to 2,000 characters; it is recorded.")]
 Steps, Operate, Review = "Steps of a night (the DAG's own commands)", "The stack", "For the reviewer"
 
 
@@ -217,49 +222,131 @@ def _print_champions() -> None:
 
 
 @app.command(rich_help_panel=Review)
-def rollback(
-    seat: SeatArgument,
-    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
-    to: Annotated[int | None, typer.Option(help="Version; default: the champion before this one.")] = None,
-) -> None:
-    """Give the seat back to an earlier version; live in the service within seconds."""
-    run_command(lambda: _rollback(seat, to, reason))
+def approve(version: VersionArgument, reason: ReasonOption) -> None:
+    """Seat a version that the gate put on hold for you; live in the service within seconds.
 
-
-def _rollback(name: str, to: int | None, reason: str) -> None:
-    import getpass
-
-    from nightshift.errors import SettingsError
-    from nightshift.registry import Registry
-    from nightshift.seats import SEATS
-
-    if name not in SEATS:
-        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
-    champion = Registry(settings()).rollback(SEATS[name], to=to, by=getpass.getuser(), reason=reason)
-    console.print(f"version {champion.number} is champion of {name} again: {reason}")
+    Example: nightshift approve recommender/12 --reason "looked at the slices with Jun"
+    """
+    _decide("approve", version, reason)
 
 
 @app.command(rich_help_panel=Review)
-def history(seat: SeatArgument, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Every move of a seat's Production version: when, from, to, by whom and why."""
+def reject(version: VersionArgument, reason: ReasonOption) -> None:
+    """Turn a version down: the gate does not seat it, and no rollback returns to it.
+
+    Example: nightshift reject recommender/12 --reason "trained while the shop was closed"
+    """
+    _decide("reject", version, reason)
+
+
+@app.command(rich_help_panel=Review)
+def override(version: VersionArgument, reason: ReasonOption) -> None:
+    """Seat a version against the gate's verdict; it has to load, and the history says it was you.
+
+    Example: nightshift override recommender/12 --reason "a hot fix for the empty lists"
+    """
+    _decide("override", version, reason)
+
+
+@app.command(rich_help_panel=Review)
+def freeze(version: VersionArgument, reason: ReasonOption) -> None:
+    """Make a version the reference that no champion may fall behind; who serves does not change.
+
+    Example: nightshift freeze recommender/12 --reason "a year of good work, and a new catalogue"
+    """
+    _decide("freeze", version, reason)
+
+
+def _decide(action: str, version: str, reason: str) -> None:
+    def command() -> None:
+        from nightshift import review
+        from nightshift.registry import Registry
+
+        registry = Registry(settings())
+        seat, found = review.find(registry, version)
+        line = getattr(review, action)(registry, seat, found.number, by=review.reviewer(), reason=reason)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    run_command(command)
+
+
+@app.command(rich_help_panel=Review)
+def rollback(
+    seat: SeatArgument,
+    reason: ReasonOption,
+    to: Annotated[int | None, typer.Option(help="Version; default: the champion before this one.")] = None,
+) -> None:
+    """Give the seat back to an earlier version; live in the service within seconds.
+
+    Example: nightshift rollback recommender --reason "complaints about empty shelves"
+    """
+
+    def command() -> None:
+        from nightshift import review
+        from nightshift.registry import Registry
+
+        found = review.find_seat(seat)
+        line = review.rollback(Registry(settings()), found, to, by=review.reviewer(), reason=reason)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    run_command(command)
+
+
+@app.command(rich_help_panel=Review)
+def history(
+    seat: SeatArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of records, oldest first.")] = False,
+) -> None:
+    """All that was decided about a seat: when, from, to, by whom, why, and on which exam.
+
+    Fails if a record was changed since it was written, and says which; the table is shown all the same.
+
+    Example: nightshift history recommender --json
+    """
     run_command(lambda: _history(seat, as_json))
 
 
 def _history(name: str, as_json: bool) -> None:
-    from nightshift.errors import SettingsError
+    from nightshift import review
+    from nightshift.errors import RegistryError
     from nightshift.registry import Registry
-    from nightshift.seats import SEATS
 
-    if name not in SEATS:
-        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
-    moves = Registry(settings()).history(SEATS[name])
+    rows, wrong = Registry(settings()).audit(review.find_seat(name))
     if as_json:
-        print(json.dumps(moves, ensure_ascii=False))
-        return
-    table = Table("at", "action", "from", "to", "by", "reason")
-    for move in moves:
-        table.add_row(*(str(move[key] or "–") for key in ("at", "action", "from", "to", "by", "reason")))
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        table = Table("#", "at", "action", "version", "from", "to", "by", "reason", "exam")
+        for row in rows:
+            plain = [_shown(row[key]) for key in ("number", "at", "action", "version", "from", "to")]
+            free = [Text(row[key]) for key in ("by", "reason")]
+            table.add_row(*plain, *free, row["exam_digest"][:12] or "–")
+        console.print(table)
+    if wrong:
+        raise RegistryError(f"the history of {name} is broken: {'; '.join(wrong)}")
+
+
+@app.command(rich_help_panel=Review)
+def outcomes(
+    settle: Annotated[float, typer.Option(help="Minutes that a user has to do something.", min=0)] = 30,
+) -> None:
+    """What users did with the champions' answers; one that is worse than the one before is rolled back."""
+    from nightshift.stack import environment
+
+    words = [sys.executable, "-m", "monitoring.outcomes", "--settle", str(settle)]
+    done = subprocess.run(words, cwd=PROJECT, env=environment(settings()), stdout=subprocess.PIPE, text=True)
+    leave_with(done.returncode)
+    table = Table("seat", "version", "requests", "rate", "previous", "rate before", "verdict")
+    seats = json.loads(done.stdout.splitlines()[-1])["seats"]
+    for name, seen in seats.items():
+        rates = ["–" if seen[key] is None else f"{seen[key]:.1%}" for key in ("rate", "rate_before")]
+        verdict = "rolled back" if seen["rolled_back"] else seen["verdict"]
+        table.add_row(
+            name, _shown(seen["champion"]), str(seen["requests"]), rates[0], _shown(seen["previous"]), rates[1],
+            verdict,
+        )  # fmt: skip
     console.print(table)
+    for name, seen in seats.items():
+        console.print(f"{name}: {seen['reason']}")
 
 
 @app.command(rich_help_panel=Review)
@@ -281,6 +368,31 @@ def replay(
         lambda: replaying.run(
             replaying.replay_settings(settings(), source, data, home, history),
             start.date(), end.date(), console, png,
+        )
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=Review)
+def backtest(
+    source: Annotated[str, typer.Option(help="market, online_retail or files.")],
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)
+    ] = None,
+    history: Annotated[int, typer.Option(help="Days of history that the first night takes in.", min=2)] = 60,
+    family: Annotated[str | None, typer.Option(help="Whose models are always promoted.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Where its state goes; default: var/backtest.")] = None,
+    png: Annotated[Path | None, typer.Option(help="The plot; default: backtest.png in its state.")] = None,
+) -> None:
+    """The whole policy on history: never retrain, always promote, our gate; what each would have found."""
+    from nightshift import backtest as backtesting
+    from nightshift.replay import replay_settings
+
+    run_command(
+        lambda: backtesting.run(
+            replay_settings(settings(), source, data, home, history, kind="backtest"),
+            start.date(), end.date(), console, png, family,
         )
     )  # fmt: skip
 

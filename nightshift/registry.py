@@ -1,15 +1,7 @@
 """The only door to MLflow's registry: submit, champion, promote, roll back, history.
 
 The alias `production` is the truth about who is champion; the tag `stage` mirrors it for readers of
-MLflow's older stages. Setting an alias is one transaction, a move of the seat is not. So a move is first
-written down as started, then `previous` is set, then `production`, last the tags: a kill between any two of
-them leaves a champion in the seat, and the next move first finishes or undoes what it finds started.
-
-Moves are made one after another: a lock on a file in NIGHTSHIFT_HOME is held from the first look at the
-seat to the last tag, and the kernel lets it go when its holder is killed. A promotion can name the champion
-it was decided against, and is refused if another one sits there by then. Not covered: movers with different
-homes, on one machine or several, that share an MLflow server (it has no compare-and-swap), and aliases set
-by hand in MLflow during a move.
+MLflow's older stages. How a seat changes hands, step by step, is in nightshift.seating.
 
 Loading a version runs the code it was packaged with; that is what models-from-code means, so whoever may
 register a version may run code wherever it is examined or served. Pickled models are refused: a pickle runs
@@ -18,17 +10,13 @@ code that nobody can read first.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import EllipsisType
 from typing import Any
 
 # A dead server must cost seconds, not the client's default of 259 s a call: 1.5 s when it refuses, 20 s when
@@ -48,35 +36,24 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from nightshift.errors import NoChampionError, PackageError, RegistryError
+from nightshift.errors import PackageError, RegistryError
+from nightshift.moves import TAG_LIMIT, cut
+from nightshift.packages import package_digest
+from nightshift.seating import Seating
 from nightshift.seats import Seat
 from nightshift.settings import Settings
+from nightshift.versions import PRODUCTION, SeatState, Version
 
-PRODUCTION, PREVIOUS = "production", "previous"
-TAG_LIMIT = 5_000  # MLflow takes 8,000; the page stays readable
-REASON_LIMIT = 2_000
-MOVE_FIELDS = ("at", "action", "from", "to", "by", "reason", "exam_digest")
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered version of a seat's model."""
-
-    seat: str
-    number: int
-    run_id: str
-    created_at: datetime
-    tags: dict[str, str] = field(default_factory=dict)
-    description: str = ""
-    ready: bool = True
+# What MLflow answers where there is no such model, and where there is one without the alias.
+_NOBODY = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-class Registry:
+class Registry(Seating):
     """The registry of one MLflow server. Every method raises RegistryError when it cannot be reached."""
 
     def __init__(self, settings: Settings) -> None:
         self.uri = settings.mlflow_uri
-        self._lock_path = settings.home / "moves.lock"
+        super().__init__(settings.home / "moves.lock")
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -85,17 +62,20 @@ class Registry:
 
     def champion(self, seat: Seat) -> Version | None:
         """The version that holds `production`, or None if nobody does yet."""
-        number = _champion(self._model(seat))
-        return self.get(seat, number) if number is not None else None
+        with _reaching(self.uri):
+            try:
+                found = self.client.get_model_version_by_alias(seat.registered_model, PRODUCTION)
+            except MlflowException as error:
+                if error.error_code not in _NOBODY:
+                    raise
+                return None
+        return _version(seat, found)
 
     def get(self, seat: Seat, number: int) -> Version:
         """One version. Raises RegistryError, naming those there are, if it does not exist."""
-        with _reaching(self.uri):
-            try:
-                return _version(seat, self.client.get_model_version(seat.registered_model, str(number)))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
+        found = self._find(seat, number)
+        if found is not None:
+            return found
         known = ", ".join(str(version.number) for version in self.versions(seat)[-10:]) or "none yet"
         raise RegistryError(f"seat {seat.name} has no version {number}; the newest are: {known}")
 
@@ -117,15 +97,13 @@ class Registry:
 
         Raises:
             RegistryError: there is no such version.
-            PackageError: its package cannot be loaded, or is pickled.
+            PackageError: its package is not the one that was handed in, cannot be loaded, or is pickled.
         """
-        self.get(seat, number)
-        with _reaching(self.uri):
+        # A folder of its own: MLflow would leave a copy under /tmp for every version ever served.
+        with _reaching(self.uri), TemporaryDirectory(prefix="nightshift-model-") as folder:
+            package = self.package(seat, number, Path(folder))
             try:
-                # A folder of its own: MLflow would leave a copy under /tmp for every version ever served.
-                with TemporaryDirectory(prefix="nightshift-model-") as folder:
-                    uri = f"models:/{seat.registered_model}/{number}"
-                    return mlflow.pyfunc.load_model(uri, dst_path=folder).unwrap_python_model()
+                return mlflow.pyfunc.load_model(str(package)).unwrap_python_model()
             except Exception as error:  # whatever the package's own code raises while it loads
                 if _unreachable(error):
                     raise
@@ -134,6 +112,33 @@ class Registry:
                     why = "it is pickled, and reading a pickle may run anything; log the model from code"
                 raise PackageError(f"seat {seat.name}: version {number} cannot be loaded: {why}") from error
 
+    def package(self, seat: Seat, number: int, into: Path) -> Path:
+        """A version's package as files under `into`, none of its code run; checked against the digest it was handed
+        in with. A version from before there were digests is not checked.
+
+        Raises:
+            RegistryError: there is no such version.
+            PackageError: its files are gone, or are not those that were handed in.
+        """
+        handed_in = self.get(seat, number).tags.get("package_digest")
+        with _reaching(self.uri):
+            try:
+                uri = f"models:/{seat.registered_model}/{number}"
+                package = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into)))
+            except Exception as error:  # an artifact store raises what it likes
+                if _unreachable(error):
+                    raise
+                why = f"{type(error).__name__}: {_redacted(str(error))}"
+                raise PackageError(
+                    f"seat {seat.name}: version {number} cannot be downloaded: {why}"
+                ) from error
+        if handed_in is not None and package_digest(package) != handed_in:
+            raise PackageError(
+                f"seat {seat.name}: version {number} is not the package that was handed in: its files have changed "
+                f"since. Find out who changed them; train its night again, or `nightshift rollback {seat.name}`"
+            )
+        return package
+
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
         """A run's artifact, downloaded under `into`."""
         with _reaching(self.uri):
@@ -141,23 +146,39 @@ class Registry:
                 mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(into))
             )
 
+    def run(self, run_id: str) -> tuple[str, frozenset[str]]:
+        """A run's status, and its artifacts as `folder/file`, those of its model left out. "GONE" if there is none."""
+        with _reaching(self.uri):
+            try:
+                found = self.client.get_run(run_id).info
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return "GONE", frozenset()
+            folders = [entry.path for entry in self.client.list_artifacts(run_id) if entry.is_dir]
+            files = [
+                entry.path
+                for folder in folders
+                if folder != "model"
+                for entry in self.client.list_artifacts(run_id, folder)
+            ]
+        return (found.status if found.lifecycle_stage == "active" else "GONE"), frozenset(files)
+
     def metrics(self, run_id: str) -> dict[str, float]:
         """A run's final metrics."""
         with _reaching(self.uri):
             return dict(self.client.get_run(run_id).data.metrics)
 
-    def history(self, seat: Seat) -> list[dict[str, Any]]:
-        """Every move of `production`, oldest first: at, action, from, to, by, reason, exam_digest."""
-        model = self._model(seat)
-        champion = _champion(model)
-        moves = [move for _, move in _moves(model) if _took_place(move, champion)]
-        return [{field: move[field] for field in MOVE_FIELDS} for move in moves]
-
     # --- write -----------------------------------------------------------------------------------------
 
     def submit(self, seat: Seat, *, run_id: str, model_uri: str, tags: dict[str, str]) -> Version:
-        """Register a run's model as a new version of the seat: a candidate, not yet examined."""
-        with _reaching(self.uri):
+        """Register a run's model as a new version of the seat: a candidate, not yet examined.
+
+        The digest of its package goes along as the tag `package_digest`: what `load` gives later is this package.
+        """
+        with _reaching(self.uri), TemporaryDirectory(prefix="nightshift-model-") as folder:
+            handed_in = mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=folder)
+            digest = package_digest(Path(handed_in))
             try:
                 self.client.create_registered_model(seat.registered_model)
             except MlflowException as error:
@@ -170,7 +191,7 @@ class Registry:
                 source=model_uri,
                 run_id=run_id,
                 model_id=model_id,
-                tags={"stage": "None", **tags},
+                tags={"stage": "None", **tags, "package_digest": digest},
             )
         return self.get(seat, int(created.version))
 
@@ -181,7 +202,7 @@ class Registry:
         with _reaching(self.uri):
             for key, value in tags.items():
                 self.client.set_model_version_tag(
-                    seat.registered_model, str(number), key, _cut(value, TAG_LIMIT)
+                    seat.registered_model, str(number), key, cut(value, TAG_LIMIT)
                 )
             if description is not None:
                 self.client.update_model_version(seat.registered_model, str(number), description=description)
@@ -201,136 +222,27 @@ class Registry:
         with _reaching(self.uri):
             self.client.log_text(run_id, text, path)
 
-    def promote(
-        self,
-        seat: Seat,
-        number: int,
-        *,
-        by: str,
-        reason: str,
-        exam_digest: str = "",
-        expected: int | EllipsisType | None = ...,
-    ) -> None:
-        """Give the seat to a version. Does nothing if it sits there already.
+    # --- what the moves are made of ----------------------------------------------------------------------
 
-        expected: the champion that the version was examined against, None for an empty seat; `...`: anyone.
-
-        Raises:
-            RegistryError: there is no such version, it is not ready, no reason is given, or the champion is
-                not the expected one any more.
-        """
-        with self._moving():
-            self._settle(seat)
-            champion = _champion(self._model(seat))
-            if expected is not ... and champion not in (expected, number):
-                was, now = (f"v{one}" if one is not None else "nobody" for one in (expected, champion))
-                raise RegistryError(
-                    f"seat {seat.name}: the champion changed during the exam (was {was}, is {now}); "
-                    "run the gate again"
-                )
-            self._move(seat, number, "promote", by=by, reason=reason, exam_digest=exam_digest)
-
-    def rollback(self, seat: Seat, *, to: int | None, by: str, reason: str) -> Version:
-        """Give the seat back to `to`, or to the version that held it before. Returns the new champion.
-
-        The version that loses the seat is tagged `rolled_back` with the reason: the gate does not seat it
-        again. A second rollback goes one champion further back, never forward again.
-
-        Raises:
-            NoChampionError: there is no earlier champion to go back to.
-            RegistryError: `to` does not exist, or holds the seat already.
-        """
-        with self._moving():
-            self._settle(seat)
-            model = self._model(seat)
-            if to is None:
-                to = _alias(model, PREVIOUS)
-            if to is None:
-                raise NoChampionError(
-                    f"seat {seat.name}: no earlier champion to go back to; name one with --to"
-                )
-            if to == _champion(model):
-                raise RegistryError(
-                    f"seat {seat.name}: version {to} holds the seat already; nothing was changed"
-                )
-            self._move(seat, to, "rollback", by=by, reason=reason)
-        return self.get(seat, to)
-
-    def settle(self, seat: Seat) -> None:
-        """Finish or undo a move that was killed half-way; without one, nothing happens."""
-        if _started(self._model(seat)):
-            with self._moving():  # waits for a move that is not dead but under way
-                self._settle(seat)
-
-    # --- inside ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _moving(self) -> Iterator[None]:
-        """One move at a time among all processes of this home; the others wait."""
-        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock_path.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
-    def _settle(self, seat: Seat) -> None:
-        model = self._model(seat)
-        if not _started(model):
-            return
-        key, move = _moves(model)[-1]
-        if _champion(model) == move["to"]:
-            self._finish(seat, key, move)
-            return
-        self._set_alias(seat, PREVIOUS, move["previous"])
-        self._write_move(seat, key, {**move, "state": "abandoned"})
-
-    def _move(
-        self, seat: Seat, number: int, action: str, *, by: str, reason: str, exam_digest: str = ""
-    ) -> None:
-        """Move the seat of which no move is started; the caller holds the lock."""
-        if not reason.strip():
-            raise RegistryError(f"seat {seat.name}: version {number}: a move needs a reason that can be read")
-        version = self.get(seat, number)
-        if not version.ready:
-            raise RegistryError(f"seat {seat.name}: version {number} is not ready yet; try again in a while")
-        model = self._model(seat)
-        champion = _champion(model)
-        if champion == number:
-            return
-        move = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "action": action,
-            "from": champion,
-            "to": number,
-            "by": by,
-            "reason": _cut(reason.strip(), REASON_LIMIT),
-            "exam_digest": exam_digest,
-            "previous": _alias(model, PREVIOUS),
-            "state": "started",
-        }
-        moves = [*_moves(model), (f"move.{len(_moves(model)):06d}", move)]
-        line = succession([each for _, each in moves if _took_place(each, number)])
-        self._write_move(seat, *moves[-1])
-        self._set_alias(seat, PREVIOUS, line[-2] if len(line) > 1 else None)
-        self._set_alias(seat, PRODUCTION, number)
-        self._finish(seat, *moves[-1])
-
-    def _finish(self, seat: Seat, key: str, move: dict[str, Any]) -> None:
-        """What follows the alias: the tags that mirror it, and the record that the move took place."""
-        self.annotate(seat, move["to"], tags={"stage": "Production", "in_production_since": move["at"]})
-        if "rolled_back" in self.get(seat, move["to"]).tags:  # somebody wants it back
-            with _reaching(self.uri):
-                self.client.delete_model_version_tag(seat.registered_model, str(move["to"]), "rolled_back")
-        if move["from"] is not None:
-            tags = {"stage": "Archived"}
-            if move["action"] == "rollback":
-                tags["rolled_back"] = f"{move['by']}: {move['reason']}"
-            self.annotate(seat, move["from"], tags=tags)
-        self._write_move(seat, key, {**move, "state": "done"})
-
-    def _write_move(self, seat: Seat, key: str, move: dict[str, Any]) -> None:
+    def _find(self, seat: Seat, number: int) -> Version | None:
         with _reaching(self.uri):
-            text = json.dumps(move, ensure_ascii=False)
-            self.client.set_registered_model_tag(seat.registered_model, key, text)
+            try:
+                return _version(seat, self.client.get_model_version(seat.registered_model, str(number)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return None
+
+    def _state(self, seat: Seat) -> SeatState:
+        with _reaching(self.uri):
+            try:
+                model = self.client.get_registered_model(seat.registered_model)  # a search leaves out aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return SeatState()
+        aliases = {alias: int(number) for alias, number in (model.aliases or {}).items()}
+        return SeatState(aliases, dict(model.tags or {}), exists=True)
 
     def _set_alias(self, seat: Seat, alias: str, number: int | None) -> None:
         with _reaching(self.uri):
@@ -339,58 +251,16 @@ class Registry:
             else:
                 self.client.delete_registered_model_alias(seat.registered_model, alias)
 
-    def _model(self, seat: Seat) -> Any | None:
-        """The seat's registered model with its aliases (a search would leave them out); None if not there."""
+    def _set_tag(self, seat: Seat, key: str, value: str | None) -> None:
         with _reaching(self.uri):
-            try:
-                return self.client.get_registered_model(seat.registered_model)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return None
-                raise
+            if value is not None:
+                self.client.set_registered_model_tag(seat.registered_model, key, value)
+            else:
+                self.client.delete_registered_model_tag(seat.registered_model, key)
 
-
-def succession(moves: list[dict[str, Any]]) -> list[int]:
-    """Who sat in the seat, in the order in which a rollback gives it back: the last one is the champion.
-
-    A promotion adds to the line; a rollback cuts it back to the version it returned to. A champion that was
-    seated by hand, in MLflow itself, is known from the next move's `from`.
-    """
-    line: list[int] = []
-    for move in moves:
-        if move["from"] is not None and (not line or line[-1] != move["from"]):
-            line.append(move["from"])
-        if move["action"] == "rollback":
-            line = line[: line.index(move["to"])] if move["to"] in line else line[:-1]
-        line.append(move["to"])
-    return line
-
-
-def _moves(model: Any | None) -> list[tuple[str, dict[str, Any]]]:
-    """The records of all moves, with their tags' names, oldest first."""
-    tags = (model.tags or {}) if model is not None else {}
-    return [(key, json.loads(tags[key])) for key in sorted(tags) if key.startswith("move.")]
-
-
-def _started(model: Any | None) -> bool:
-    """Whether the last move is under way, or was killed half-way."""
-    moves = _moves(model)
-    return bool(moves and moves[-1][1].get("state", "done") == "started")
-
-
-def _took_place(move: dict[str, Any], champion: int | None) -> bool:
-    """Whether the alias was moved: a record still marked as started may have been killed before or after."""
-    state = move.get("state", "done")
-    return bool(state == "done" or (state == "started" and move["to"] == champion))
-
-
-def _alias(model: Any | None, alias: str) -> int | None:
-    found = (model.aliases or {}).get(alias) if model is not None else None
-    return int(found) if found is not None else None
-
-
-def _champion(model: Any | None) -> int | None:
-    return _alias(model, PRODUCTION)
+    def _remove_version_tag(self, seat: Seat, number: int, key: str) -> None:
+        with _reaching(self.uri):
+            self.client.delete_model_version_tag(seat.registered_model, str(number), key)
 
 
 def _version(seat: Seat, found: Any) -> Version:
@@ -403,10 +273,6 @@ def _version(seat: Seat, found: Any) -> Version:
         description=found.description or "",
         ready=found.status in (None, "READY"),
     )
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 @contextmanager

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from nightshift import cli, review
+from nightshift.cli import app
+from nightshift.registry import Registry
+from nightshift.seats import SEATS, Seat
 from nightshift.settings import PROJECT, Settings
 
 NIGHTSHIFT = Path(sys.executable).parent / "nightshift"
@@ -22,7 +29,8 @@ def call(home: Path, *words: str, **environment: str) -> subprocess.CompletedPro
 def test_help_names_every_command_with_what_it_does(tmp_path: Path) -> None:
     told = call(tmp_path, "--help").stdout
     for command in ("ingest", "audit", "publish", "features", "train", "gate", "night", "watch", "run", "up",
-                    "down", "status", "rollback", "history", "replay", "config"):  # fmt: skip
+                    "down", "status", "approve", "reject", "override", "freeze", "rollback", "history",
+                    "replay", "config"):  # fmt: skip
         assert command in told
 
 
@@ -56,10 +64,55 @@ def test_a_step_by_hand_is_the_dags_command_for_the_next_night(tmp_path: Path) -
     assert (tmp_path / "lake" / "staging" / "2026-09-03" / "interactions.parquet").exists()
 
 
-@pytest.mark.parametrize("words", [("rollback", "barista", "--reason", "x"), ("history", "barista")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rollback", "barista", "--reason", "x"),
+        ("approve", "barista/3", "--reason", "x"),
+        ("history", "barista"),
+    ],
+)
 def test_an_unknown_seat_is_answered_with_those_there_are(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = call(tmp_path, *words)
     assert done.returncode == 1 and "the seats are recommender" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["approve", "reject", "override", "freeze", "rollback", "history"])
+def test_help_for_the_reviewer_teaches_with_an_example(command: str) -> None:
+    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert f"Example: nightshift {command} recommender" in told
+
+
+def test_a_reviewer_overrides_rolls_back_and_reads_the_history_even_where_it_is_broken(
+    mlflow_server: Settings,
+    registry: Registry,
+    seat: Seat,
+    submit: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SEATS, seat.name, seat)
+    monkeypatch.setattr(cli, "settings", lambda: mlflow_server)
+    monkeypatch.setattr(review, "reviewer", lambda: "mina")
+    run = CliRunner().invoke
+    first, second = submit(), submit()
+    for version in (first, second):
+        done = run(app, ["override", f"recommender/{version}", "--reason", "[good] 그래요"])
+        assert done.exit_code == 0 and f"recommender/{version} serves within seconds" in done.output
+    done = run(app, ["approve", f"recommender/{first}", "--reason", "yes"])
+    assert done.exit_code == 1 and len(done.stderr.strip().splitlines()) == 1
+    done = run(app, ["rollback", "recommender", "--reason", "bad"])
+    assert done.exit_code == 0 and f"recommender/{first} serves again within seconds" in done.stdout
+    records = json.loads(run(app, ["history", "recommender", "--json"]).stdout)
+    assert [(record["from"], record["to"], record["by"]) for record in records] == [
+        (None, first, "mina"), (first, second, "mina"), (second, first, "mina"),
+    ]  # fmt: skip
+    assert set(records[0]) >= {"at", "action", "version", "reason", "exam_digest", "digest"}
+    text = registry.client.get_registered_model(seat.registered_model).tags["move.000001"]
+    edited = text.replace("그래요", "아니요")
+    registry.client.set_registered_model_tag(seat.registered_model, "move.000001", edited)
+    done = run(app, ["history", "recommender"], env={"COLUMNS": "200"})
+    assert done.exit_code == 1 and "[good] 아니요" in done.stdout
+    assert f"record 1 (override of version {second}) was changed after it was written" in done.stderr
 
 
 def test_publishing_before_the_audit_is_refused_with_what_to_do(tmp_path: Path) -> None:
