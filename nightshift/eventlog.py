@@ -3,7 +3,10 @@
 `append` returns when the events are on disk, and the same `event_id` sent again changes nothing; so a
 client that got no answer simply sends again. A night claims what happened up to its end: claiming twice
 gives the same events and those that came meanwhile, so an ingest can be run again.
-Not covered here: expiry (claimed events stay, as the record of what was taken in).
+Beside the events stand the exposures: which version answered which request. They are evidence for judging a
+champion by what users did with its answers, and no user's data are lost when one is: `expose` is called with
+whole batches off the request path, and `answers` joins them with the events that name the request.
+Not covered here: expiry of events (claimed ones stay, as the record of what was taken in).
 """
 
 from __future__ import annotations
@@ -11,79 +14,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    CheckConstraint,
-    Column,
-    Connection,
-    Date,
-    DateTime,
-    Dialect,
-    Engine,
-    Float,
-    Index,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.types import TypeDecorator
 
+from nightshift import eventlog_tables
 from nightshift.contracts import INTERACTIONS
 from nightshift.errors import EventLogError
+from nightshift.eventlog_tables import EVENTS, EXPOSURES
 
 WAIT_SECONDS = 30.0  # a claim of a million events holds SQLite's one write lock for some seconds
-_SCHEMA_LOCK = 7_302_020  # any number: PostgreSQL's "create if not exists" is not safe against itself
-
-
-class _Utc(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no zone, so it goes in and comes out as UTC on every database."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-EVENTS = Table(
-    "events",
-    MetaData(),
-    Column("event_id", String, primary_key=True),
-    Column("user_id", String, nullable=False),
-    Column("item_id", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("value", Float),
-    Column("at", _Utc, nullable=False),
-    Column("session_id", String),
-    Column("device", String, nullable=False),
-    Column("channel", String, nullable=False),
-    Column("request_id", String),
-    Column("received_at", _Utc, nullable=False),
-    Column("night", Date),  # the night that took it in; null until one has
-    CheckConstraint("event_id <> ''"),
-)
-_BY_NIGHT = Index("events_night_at", EVENTS.c.night, EVENTS.c.at)
 _CONTRACT = [EVENTS.c[column.name] for column in INTERACTIONS.columns]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered request. at: by serving's clock; answered_at: by the wall clock; engaged, heard: see `answers`."""
+
+    user_id: str
+    at: datetime
+    answered_at: datetime
+    engaged: bool
+    heard: bool
 
 
 class EventLog:
@@ -160,6 +118,71 @@ class EventLog:
         with self._transaction(read_only=True) as connection:
             return dict(connection.execute(query).mappings().one())
 
+    def expose(self, rows: list[dict[str, Any]]) -> None:
+        """Store which version answered which requests: request_id, model_version, user_id, shown, at, answered_at.
+
+        All of them or none; a request that is stored already is left as it was.
+        """
+        if not rows:
+            return
+        rows = sorted(rows, key=lambda row: str(row["request_id"]))
+        with self._transaction() as connection:
+            dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+            connection.execute(
+                dialect.insert(EXPOSURES).on_conflict_do_nothing(index_elements=["request_id"]), rows
+            )
+
+    def answers(
+        self,
+        version: int,
+        limit: int,
+        kinds: Sequence[str],
+        within: timedelta,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[Answer]:
+        """The first `limit` requests that `version` answered since a moment, or the last ones before it; oldest first.
+
+        since, before: wall clock; give one of them. engaged: the user sent an event of one of `kinds` that names
+        the request, and it reached us within this time after the answer. heard: any event of anybody did; without
+        one, nobody knows whether the user did nothing or feedback could not reach us. Both stamps are the
+        servers' own and no client's, so once that time is over the answer never changes.
+        """
+        newest = before is not None
+        asked = select(EXPOSURES).where(EXPOSURES.c.model_version == version)
+        if since is not None:
+            asked = asked.where(EXPOSURES.c.answered_at >= since)
+        if before is not None:
+            asked = asked.where(EXPOSURES.c.answered_at < before)
+        order = [EXPOSURES.c.answered_at, EXPOSURES.c.request_id]
+        found = asked.order_by(*(one.desc() if newest else one for one in order)).limit(limit).subquery()
+        theirs = (
+            (EVENTS.c.request_id == found.c.request_id)
+            & (EVENTS.c.user_id == found.c.user_id)
+            & EVENTS.c.kind.in_(kinds)
+        )
+        later = EVENTS.alias("later")
+        anything = (
+            select(func.min(later.c.received_at))
+            .where(later.c.received_at >= found.c.answered_at)
+            .scalar_subquery()
+        )
+        query = (
+            select(*found.c, func.min(EVENTS.c.received_at).label("first"), anything.label("anything"))
+            .select_from(found.outerjoin(EVENTS, theirs))
+            .group_by(*found.c)
+            .order_by(found.c.answered_at, found.c.request_id)
+        )
+        with self._transaction(read_only=True) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [_answer(row, within) for row in rows]
+
+    def forget_exposures(self, before: datetime) -> int:
+        """Delete the exposures of requests that were answered before a moment; returns how many. Events stay."""
+        with self._transaction() as connection:
+            return connection.execute(delete(EXPOSURES).where(EXPOSURES.c.answered_at < before)).rowcount
+
     def close(self) -> None:
         """Give back the connections; the next call opens them again."""
         with self._opening:
@@ -198,7 +221,7 @@ class EventLog:
             if self._engine is None:
                 engine = self._sqlite() if self._url.get_backend_name() == "sqlite" else self._postgresql()
                 try:
-                    _create_schema(engine)
+                    eventlog_tables.create(engine)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -243,12 +266,10 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
 
 
-def _create_schema(engine: Engine) -> None:
-    with engine.connect() as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-        connection.execute(CreateTable(EVENTS, if_not_exists=True))
-        connection.execute(CreateIndex(_BY_NIGHT, if_not_exists=True))
+def _answer(row: RowMapping, within: timedelta) -> Answer:
+    end = row["answered_at"] + within
+    engaged, heard = (row[name] is not None and row[name] <= end for name in ("first", "anything"))
+    return Answer(row["user_id"], row["at"], row["answered_at"], engaged, heard)
 
 
 def _of_night(connection: Connection, night: date) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ A thread asks the registry who is champion, loads and tries a new version off th
 assigns one reference: a request sees the old model or the new one, whole. Whatever goes wrong (MLflow down,
 a version that cannot be loaded or answers nonsense) the model that serves keeps serving.
 What a seat's model must be able to do is the service's to say: it brings `prepare`, which tries a package out.
+A pinned service (`NIGHTSHIFT_PINNED_VERSION`) serves that one version and never asks who is champion.
 """
 
 from __future__ import annotations
@@ -94,15 +95,20 @@ class Champion(Generic[Ready]):
         """The body of GET /model."""
         bundle, refused = self.bundle, self._refused
         reachable = self._reachable
+        pinned = self._settings.pinned_version
         state = {
             "seat": self.seat.name,
+            "pinned": str(pinned) if pinned is not None else None,
             "registry": {"reachable": reachable, "error": None if reachable else AWAY},
             "refused": {"version": str(refused.number), "error": UNFIT} if refused else None,
         }
         if bundle is None:
-            return {**state, "version": None, "note": "no champion is seated yet"}
+            nobody = "no champion is seated yet" if pinned is None else f"pinned to {pinned}, not seated yet"
+            return {**state, "version": None, "note": nobody}
         tags = bundle.version.tags
         note = "the registry names no champion any more; the last one keeps serving" if self._vacant else None
+        if pinned is not None:
+            note = f"pinned to version {pinned} by its settings: it serves this one, whoever is champion"
         return {
             **state,
             "version": str(bundle.version.number),
@@ -121,8 +127,10 @@ class Champion(Generic[Ready]):
 
     def look(self) -> None:
         """Ask once who is champion and seat a new one. Never raises: this is the thread's whole life."""
+        pinned = self._settings.pinned_version
         try:
-            version = self._opened().champion(self.seat)
+            registry = self._opened()
+            version = registry.champion(self.seat) if pinned is None else registry.get(self.seat, pinned)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live and serving go on
             self._unreachable(error)
             return

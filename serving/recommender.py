@@ -28,6 +28,7 @@ from serving import pages
 from serving.champion import Champion
 from serving.clock import Clock
 from serving.edge import Edge, NoBadInput, Problem
+from serving.exposures import Exposures
 from serving.features import OnlineFeatures
 from serving.recommending import about, prepare, recommend
 
@@ -46,6 +47,9 @@ class Recommender:
         self.clock = Clock(config)
         self.events = EventLog(config.eventlog_uri, wait_seconds=EVENTLOG_WAIT_SECONDS)
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="eventlog")
+        self.exposures = Exposures(self.events, lambda how, n: self.counters.exposures.labels(how).inc(n))
+        if config.pinned_version is None:  # a trial is no exposure of a champion
+            self.exposures.start()
         self.features = OnlineFeatures(config, VIEWS[USER_VIEW].key, config.feature_max_age_days)
         self.features.start()
         self.champion = Champion(
@@ -60,8 +64,10 @@ class Recommender:
         if bundle is None:
             return Problem(503, "no champion is seated yet: run a night (`nightshift night`)").response()
         wanted = bundle.ready.model.user_features
-        found = await self.features.of(request.user_id, wanted, self.clock.now())
+        now = self.clock.now()
+        found = await self.features.of(request.user_id, wanted, now)
         answer = recommend(bundle, request, found)
+        self.exposures.note(answer, now)
         self.counters.requests.labels(answer.model_version).inc()
         if not answer.known_user:
             self.counters.unknown.inc()
@@ -87,6 +93,7 @@ class Recommender:
     @bentoml.on_shutdown
     def close(self) -> None:
         self.champion.stop()
+        self.exposures.stop()
         self.events.close()
 
 
@@ -107,3 +114,6 @@ class Counters:
         )
         self.swaps = Counter("nightshift_model_swaps", "Versions seated since the service started.")
         self.feedback = Counter("nightshift_feedback_events", "Feedback events by outcome.", ["outcome"])
+        self.exposures = Counter(
+            "nightshift_exposures", "Answers taken down as exposures, kept or dropped.", ["outcome"]
+        )

@@ -85,6 +85,13 @@ def test_a_retrain_request_wakes_the_nightly_dag(dags: dict[str, Any]) -> None:
     assert asset.name in {wanted.name for _, wanted in condition.iter_assets()}
 
 
+def test_live_outcomes_are_judged_whatever_becomes_of_the_day(dags: dict[str, Any]) -> None:
+    outcomes = dags["watch"].get_task("outcomes")
+    assert not outcomes.upstream_task_ids and not outcomes.downstream_task_ids
+    assert outcomes.bash_command.endswith(" -m monitoring.outcomes")
+    assert not outcomes.outlets, "a rollback asks for no retrain"
+
+
 @pytest.mark.parametrize("drift", [True, False])
 def test_the_request_of_a_retrain_succeeds_on_drift_and_is_skipped_without(
     dags: dict[str, Any], drift: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

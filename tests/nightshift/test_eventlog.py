@@ -140,6 +140,85 @@ def test_sqlite_syncs_every_commit_to_disk(tmp_path: Path) -> None:
     log.close()
 
 
+def an_exposure(request_id: str, answered_at: datetime = NOON, **other: Any) -> dict[str, Any]:
+    base = {"request_id": request_id, "model_version": 1, "user_id": "u1", "shown": 10, "at": NOON}
+    return {**base, "answered_at": answered_at, **other}
+
+
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
+ONE_DAY = timedelta(days=1)
+
+
+def test_the_first_and_the_last_answers_of_a_version_come_back_in_order(log: EventLog) -> None:
+    moments = [NOON + timedelta(seconds=n) for n in range(6)]
+    rows = [an_exposure(f"r{5 - n}", at, user_id=f"u{n}") for n, at in enumerate(moments)]
+    log.expose([*rows[::-1], an_exposure("other", moments[2], model_version=2)])
+    first = log.answers(1, 3, ["click"], ONE_DAY, since=moments[1])
+    assert [answer.user_id for answer in first] == ["u1", "u2", "u3"]
+    assert [answer.answered_at for answer in first] == moments[1:4] and first[0].at == NOON
+    last = log.answers(1, 3, ["click"], ONE_DAY, before=moments[5])
+    assert [answer.user_id for answer in last] == ["u2", "u3", "u4"]
+    assert log.answers(3, 3, ["click"], ONE_DAY, since=EVER) == []
+
+
+def test_the_same_request_exposed_again_changes_nothing(log: EventLog) -> None:
+    log.expose([an_exposure("r1")])
+    log.expose([an_exposure("r1", user_id="another"), an_exposure("r2")])
+    assert [answer.user_id for answer in log.answers(1, 9, ["click"], ONE_DAY, since=EVER)] == ["u1", "u1"]
+
+
+def test_one_bad_exposure_stores_none_of_the_call(log: EventLog) -> None:
+    with pytest.raises(EventLogError):
+        log.expose([an_exposure("r1"), an_exposure("r2", user_id=None)])
+    assert log.answers(1, 9, ["click"], ONE_DAY, since=EVER) == []
+
+
+def test_an_outcome_is_what_the_same_user_did_in_time_and_silence_is_told_apart(log: EventLog) -> None:
+    now = datetime.now(UTC)
+    long_ago = now - timedelta(days=3)
+    asked = ("clicked", "viewed", "another's", "nothing", "twice")
+    log.expose([an_exposure(request, now, user_id=f"of {request}") for request in asked])
+    log.expose([an_exposure("too late", long_ago, user_id="of too late")])
+    log.append(
+        [
+            an_event("e1", request_id="clicked", user_id="of clicked"),
+            an_event("e2", request_id="viewed", user_id="of viewed", kind="view"),
+            an_event("e3", request_id="another's", user_id="a stranger"),
+            an_event("e4", request_id="too late", user_id="of too late"),
+            an_event("e5", request_id="twice", user_id="of twice", kind="purchase"),
+            an_event("e6", request_id="twice", user_id="of twice"),
+            an_event("e7", request_id="never exposed", user_id="of nothing"),
+        ]
+    )
+    found = log.answers(1, 10, ["click", "purchase"], ONE_DAY, since=EVER)
+    seen = {answer.user_id.removeprefix("of "): (answer.engaged, answer.heard) for answer in found}
+    assert len(found) == 6
+    assert seen == {
+        "clicked": (True, True), "twice": (True, True), "too late": (False, False),
+        "viewed": (False, True), "another's": (False, True), "nothing": (False, True),
+    }  # fmt: skip
+
+
+def test_old_exposures_are_forgotten_and_events_stay(log: EventLog) -> None:
+    log.expose([an_exposure("r1"), an_exposure("r2", NOON + ONE_DAY)])
+    log.append([an_event("e1", request_id="r1")])
+    assert log.forget_exposures(NOON + ONE_DAY) == 1
+    assert len(log.answers(1, 9, ["click"], ONE_DAY, since=EVER)) == 1
+    assert log.pending() == 1
+
+
+def test_a_log_from_before_there_were_exposures_gets_them(url: str) -> None:
+    log = EventLog(url)
+    log.append([an_event("e1")])
+    with log._transaction() as connection:
+        connection.execute(text("DROP TABLE exposures"))
+        connection.execute(text("DROP INDEX events_request"))
+    log.close()
+    log.expose([an_exposure("r1")])
+    assert len(log.answers(1, 9, ["click"], ONE_DAY, since=EVER)) == 1 and log.pending() == 1
+    log.close()
+
+
 WRITER = """
 import sys
 from datetime import UTC, datetime

@@ -17,11 +17,14 @@ import httpx
 import psutil
 import pytest
 
-from nightshift.eventlog import EventLog
+from monitoring import outcomes
+from nightshift.eventlog import Answer, EventLog
 from nightshift.lake import Lake
+from nightshift.seats import RECOMMENDER
 from nightshift.settings import Settings
 from nightshift.sources.market import Market
 from nightshift.visits import visit
+from serving import exposures
 from serving.champion import AWAY, UNFIT
 from tests.conftest import TINY_START, publish_day, tiny_day
 from tests.serving.conftest import ITEMS, Customers, Process, Recommenders, Service, item_id, wait_until
@@ -271,6 +274,27 @@ def test_simulated_customers_click_and_coming_twice_stores_nothing_twice(
     assert len(mine) == first["accepted"] and {row["at"].date() for row in mine} == {TODAY}
 
 
+# --- exposures -------------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_meets_what_the_user_did_with_it(service: Service, config: Settings) -> None:
+    asked = service.recommend(user_id="u003", k=5).json()
+    service.feedback(an_event("engaged", user_id="u003", request_id=asked["request_id"]))
+    log = EventLog(config.eventlog_uri)
+    version, ever = int(asked["model_version"]), datetime(2000, 1, 1, tzinfo=UTC)
+
+    def taken_down() -> list[Answer]:
+        answers = log.answers(version, 10_000, ["click"], timedelta(hours=1), since=ever)
+        return [answer for answer in answers if answer.user_id == "u003"]
+
+    wait_until(lambda: bool(taken_down()), 10)
+    (answer,) = taken_down()
+    assert answer.engaged and answer.at.date() == TODAY
+    assert abs(answer.answered_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert 'nightshift_exposures_total{outcome="kept"}' in httpx.get(f"{service.url}/metrics").text
+    log.close()
+
+
 # --- swaps -----------------------------------------------------------------------------------------------
 
 
@@ -295,6 +319,36 @@ def test_promotions_are_swapped_in_without_a_dropped_request(service: Service, p
     for version in versions:
         first = min(at for at, _, answered in everything if answered == version)
         assert first - promoted[version] < 4
+
+
+def test_a_champion_whose_answers_nobody_follows_loses_the_seat_again_within_seconds(
+    service: Service, packer: Recommenders, config: Settings
+) -> None:
+    former, worse = int(service.model()["version"]), packer.submit(seed=5)
+
+    def visited(version: int, following: int) -> None:
+        """250 users ask; `following` of them click on what they are shown, and tell."""
+        wait_until(lambda: service.serves(version), 10)
+        asked = [service.recommend(user_id=f"v{n}", k=3).json() for n in range(250)]
+        assert {answer["model_version"] for answer in asked} == {str(version)}
+        service.feedback(
+            *(
+                an_event(f"v{version}-{n}", user_id=answer["user_id"], request_id=answer["request_id"])
+                for n, answer in enumerate(asked[:following])
+            )
+        )
+
+    visited(former, 150)
+    time.sleep(1)  # moves are dated by the second
+    packer.promote(worse)
+    visited(worse, 50)
+    time.sleep(2 * exposures.EVERY_SECONDS)
+    done = outcomes.outcomes(config, [RECOMMENDER], now=datetime.now(UTC) + timedelta(hours=1))
+    assert done["rolled_back"] == ["recommender"]
+    wait_until(lambda: service.serves(former), 5)
+    last = packer.registry.history(RECOMMENDER)[-1]
+    assert (last["by"], last["from"], last["to"]) == ("the watch", worse, former)
+    assert "20.0% of the answers, 60.0% before" in last["reason"]
 
 
 def test_a_version_that_cannot_serve_never_takes_the_seat(service: Service, packer: Recommenders) -> None:

@@ -1,0 +1,97 @@
+"""The event log's tables: what users did, and which version answered whom.
+
+Created where they are not there yet; nothing is altered. What they mean is said in nightshift/eventlog.py.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.types import TypeDecorator
+
+_SCHEMA_LOCK = 7_302_020  # any number: PostgreSQL's "create if not exists" is not safe against itself
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no zone, so it goes in and comes out as UTC on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+_METADATA = MetaData()
+EVENTS = Table(
+    "events",
+    _METADATA,
+    Column("event_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("item_id", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("value", Float),
+    Column("at", Utc, nullable=False),
+    Column("session_id", String),
+    Column("device", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("request_id", String),
+    Column("received_at", Utc, nullable=False),
+    Column("night", Date),  # the night that took it in; null until one has
+    CheckConstraint("event_id <> ''"),
+)
+EXPOSURES = Table(
+    "exposures",
+    _METADATA,
+    Column("request_id", String, primary_key=True),
+    Column("model_version", Integer, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("shown", Integer, nullable=False),  # how many items
+    Column("at", Utc, nullable=False),  # by serving's clock, as the events of that moment
+    Column("answered_at", Utc, nullable=False),  # by the wall clock, as the events' received_at
+)
+_INDEXES = (
+    Index("events_night_at", EVENTS.c.night, EVENTS.c.at),
+    Index(
+        "events_request",
+        EVENTS.c.request_id,
+        sqlite_where=EVENTS.c.request_id.is_not(None),
+        postgresql_where=EVENTS.c.request_id.is_not(None),
+    ),
+    Index("events_received", EVENTS.c.received_at),
+    Index("exposures_answered", EXPOSURES.c.answered_at),
+)
+
+
+def create(engine: Engine) -> None:
+    """Create the tables and indexes that are not there yet."""
+    with engine.connect() as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+        for table in (EVENTS, EXPOSURES):
+            connection.execute(CreateTable(table, if_not_exists=True))
+        for index in _INDEXES:
+            connection.execute(CreateIndex(index, if_not_exists=True))
