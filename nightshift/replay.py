@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import socket
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,17 @@ from nightshift.settings import Settings
 from nightshift.sources import Source, open_source
 from nightshift.stack import Stack
 
+Say = Callable[[str], None]
+
 
 def replay_settings(
-    base: Settings, source: str, data: Path | None, home: Path | None, history: int
+    base: Settings, source: str, data: Path | None, home: Path | None, history: int, kind: str = "replay"
 ) -> Settings:
     """`base` with its own state folder, its own MLflow on a free port, and the source to replay."""
     with socket.socket() as probe:
         probe.bind((base.host, 0))
         port = probe.getsockname()[1]
-    state = home or base.home / "replay" / source
+    state = home or base.home / kind / source
     changed = {
         "source": source,
         "source_path": data,
@@ -59,24 +62,7 @@ def run(config: Settings, start: date, end: date, console: Console, png: Path | 
         SourceError: the source has no day in the range, or none after it to judge the last model by.
     """
     nights = source_days(open_source(config.source, config), start, end)
-    stack = Stack(config, only=("mlflow",))
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("starting MLflow", total=len(nights) - 1)
-            stack.up(lambda line: progress.update(task, description=line))
-            chosen = {name: seat for name, seat in families(config).items() if seat == RECOMMENDER.name}
-            for night, following in itertools.pairwise(nights):
-                progress.update(task, description=f"night {night}")
-                if not finished(config, night):
-                    run_night(config, night, smoke=False, chosen=chosen)
-                if read_step(config, night, "next-day-recommender") is None:
-                    for command in data_commands(following):
-                        run_step(config, command)
-                    run_step(config, ["training.next_day", RECOMMENDER.name, "--night", night.isoformat()])
-                progress.advance(task)
-    finally:
-        stack.down(lambda _: None)
+    each_night(config, nights, console, lambda night, following, say: _live(config, night, following, say))
     rows = [_row(config, night) for night in nights[:-1]]
     show(rows, console)
     target = png or config.home / "replay.png"
@@ -84,6 +70,53 @@ def run(config: Settings, start: date, end: date, console: Console, png: Path | 
     write_json(target.with_suffix(".json"), rows)
     console.print(f"plot: {target}\nrows: {target.with_suffix('.json')}")
     return rows
+
+
+def each_night(
+    config: Settings, nights: list[date], console: Console, live: Callable[[date, date, Say], None]
+) -> None:
+    """`live(night, the day after, say)` for every night but the last, with MLflow up and a bar that moves.
+
+    Killed, it starts again at the first night: `live` must leave alone what is done.
+    """
+    stack = Stack(config, only=("mlflow",))
+    columns = (SpinnerColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    try:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("starting MLflow", total=len(nights) - 1)
+            stack.up(lambda line: progress.update(task, description=line))
+            for night, following in itertools.pairwise(nights):
+
+                def say(doing: str, night: date = night) -> None:
+                    progress.update(task, description=f"night {night}: {doing}")
+
+                say("looking")
+                live(night, following, say)
+                progress.advance(task)
+    finally:
+        stack.down(lambda _: None)
+
+
+def run_recommenders(config: Settings, night: date, say: Say) -> None:
+    """A night of the recommender's seat and all its families, unless it ran to its end before."""
+    if not finished(config, night):
+        chosen = {name: seat for name, seat in families(config).items() if seat == RECOMMENDER.name}
+        run_night(config, night, smoke=False, chosen=chosen, say=say)
+
+
+def take_in(config: Settings, day: date, say: Say) -> None:
+    """A day's data, up to its features, to judge by."""
+    for command in data_commands(day):
+        say(" ".join(command))
+        run_step(config, command)
+
+
+def _live(config: Settings, night: date, following: date, say: Say) -> None:
+    run_recommenders(config, night, say)
+    if read_step(config, night, "next-day-recommender") is None:
+        take_in(config, following, say)
+        say(f"judging by {following}")
+        run_step(config, ["training.next_day", RECOMMENDER.name, "--night", night.isoformat()])
 
 
 def source_days(source: Source, start: date, end: date) -> list[date]:

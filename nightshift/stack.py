@@ -66,7 +66,6 @@ def environment(config: Settings, *, airflow: bool = False) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": config.mlflow_uri,
         "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_HOME": str(config.home / "bentoml"),
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "False",
         "OMP_NUM_THREADS": surroundings.get("OMP_NUM_THREADS", "1"),
@@ -270,7 +269,12 @@ class Stack:
 
     def _start(self, part: Part) -> None:
         ours = part.command[0].endswith("airflow")
-        variables = {**environment(self.config, airflow=ours), "NIGHTSHIFT_PART": part.name}
+        variables = {
+            **environment(self.config, airflow=ours),
+            "NIGHTSHIFT_PART": part.name,
+            # A service that starts empties the folder of metrics in it: two must not share one.
+            "BENTOML_HOME": str(self.config.home / "bentoml" / part.name),
+        }
         log = self.config.logs_dir / f"{part.name}.log"
         with log.open("ab") as handle:
             process = subprocess.Popen(

@@ -15,7 +15,7 @@ from nightshift.stack import service_uri
 
 # What the table of a seat's exam shows, its primary metric first.
 SHOWN = {
-    "recommender": ("ndcg_at_10", "hr_at_10", "recall_at_50", "auc"),
+    "recommender": ("ndcg_at_100", "ndcg_at_10", "hr_at_10", "recall_at_50"),
     "forecaster": ("mse", "mae", "skill", "coverage_80"),
 }
 COUNTED = ("interactions", "indicators")  # what happened; users and items only say who and what
@@ -110,10 +110,14 @@ def _exam_table(gate: dict[str, Any]) -> Table:
 
 
 def _verdict_lines(gate: dict[str, Any]) -> Text:
-    style = {"promote": "bold green", "keep": "bold yellow"}.get(gate["decision"], "bold red")
+    styles = {"promote": "bold green", "keep": "bold yellow", "hold": "bold cyan"}
     text = Text()
-    text.append(f"{gate['seat'].capitalize()}: {gate['decision']}\n", style=style)
+    text.append(
+        f"{gate['seat'].capitalize()}: {gate['decision']}\n", style=styles.get(gate["decision"], "bold red")
+    )
     text.append("\n".join(f"  {reason}" for reason in gate["reasons"]))
+    for flag in gate.get("flags", ()):
+        text.append(f"\n  Flagged: {flag}", style="yellow")
     return text
 
 

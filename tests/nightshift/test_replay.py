@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
 from nightshift.errors import SourceError
-from nightshift.replay import plot, replay_settings, show, source_days
+from nightshift.replay import Say, each_night, plot, replay_settings, show, source_days
 from nightshift.settings import Settings
 from nightshift.sources import open_source
 
@@ -45,6 +46,28 @@ def test_the_days_are_the_sources_and_one_more_to_judge_the_last_model_by(tmp_pa
     ]  # fmt: skip
     with pytest.raises(SourceError, match="no day in 2011-11-07"):
         source_days(source, date(2011, 11, 7), date(2011, 11, 9))
+
+
+def test_every_night_is_lived_with_the_day_after_while_mlflow_is_up_and_it_is_stopped_whatever_happens(
+    tmp_path: Path,
+) -> None:
+    base = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+    config = replay_settings(base, "market", None, tmp_path / "own", 14)
+    days = [date(2026, 9, 28) + timedelta(days=n) for n in range(4)]
+    lived: list[tuple[date, date]] = []
+
+    def live(night: date, following: date, say: Say) -> None:
+        assert httpx.get(f"{config.mlflow_uri}/health", trust_env=False).status_code == 200
+        say("living")
+        lived.append((night, following))
+        if len(lived) == 2:
+            raise SourceError("enough")
+
+    with pytest.raises(SourceError, match="enough"):
+        each_night(config, days, Console(quiet=True), live)
+    assert lived == [(days[0], days[1]), (days[1], days[2])]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{config.mlflow_uri}/health", trust_env=False)
 
 
 def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path: Path) -> None:
