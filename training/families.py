@@ -4,7 +4,7 @@
 
 To add one: a folder with `recipe.py` like `training/ncf/`, and a line here. The DAG, the gate, serving, the
 watch and the conformance tests follow by themselves. A new seat also needs an examiner (`training/exams/`), a
-policy in the gate and a service.
+policy (`training/policies/`) and a service.
 """
 
 from __future__ import annotations

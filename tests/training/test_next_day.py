@@ -23,9 +23,9 @@ from nightshift.registry import Registry
 from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
 from tests.conftest import TINY_START, publish_day, tiny_day
-from training.examine import examine, open_hall
 from training.exams import Scores
 from training.exams.ranking import PER_USER, Exam
+from training.hall import open_hall
 from training.next_day import KEPT, figures, judge, main, next_day, values_path
 
 PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
@@ -77,19 +77,19 @@ def submit(
     return registry.submit(seat, run_id=run.info.run_id, model_uri=logged.model_uri, tags=tags).number
 
 
-def test_a_night_is_examined_on_its_day_and_the_winner_judged_on_the_next(
+def test_whoever_the_night_seated_is_judged_by_the_day_after_its_exam(
     config: Settings, seat: Seat, tmp_path: Path
 ) -> None:
     empty = next_day(config, seat, NIGHT)
     assert empty["version"] is None and empty["ndcg_at_10"] is None and empty["ndcg_at_10_interval"] is None
     version = submit(config, seat, tmp_path)
-    verdict = examine(config, seat, NIGHT, ["ncf"])
-    assert (verdict["decision"], verdict["production"]) == ("promote", version), verdict["reasons"]
-    assert verdict["exam"]["start"] == verdict["exam"]["end"] == NIGHT.isoformat()
+    Registry(config).promote(seat, version, by="test", reason="test")
+    exam = open_hall(config, RECOMMENDER, NIGHT).about()
+    assert exam["start"] == exam["end"] == NIGHT.isoformat()
 
     result = next_day(config, seat, NIGHT)
     assert (result["night"], result["scored_day"], result["version"]) == (NIGHT, AFTER, version)
-    assert result["digest"] != verdict["exam"]["digest"]
+    assert result["digest"] != exam["digest"]
     assert 30 <= result["users"] == empty["users"] <= USERS
     assert result["popularity_hr_at_10"] == empty["popularity_hr_at_10"]
     low, high = result["ndcg_at_10_interval"]
