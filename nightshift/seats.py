@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from nightshift.contracts.features import HORIZON, TOPIC_VIEW, TOPIC_WINDOW, USER_VIEW
 from nightshift.contracts.indicators import INDICATOR_NAMES
 from nightshift.contracts.interactions import CHANNELS, DEVICES
+from nightshift.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ FORECASTER = Seat(
     view=TOPIC_VIEW,
 )
 SEATS: dict[str, Seat] = {seat.name: seat for seat in (RECOMMENDER, FORECASTER)}
+
+
+def find_seat(name: str) -> Seat:
+    """The seat of that name. Raises SettingsError, naming those there are."""
+    if name not in SEATS:
+        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
+    return SEATS[name]
+
 
 # NUL is the one character that PostgreSQL cannot store in a text.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern="^[^\\x00]+$")]

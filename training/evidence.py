@@ -18,7 +18,7 @@ class Sitting:
 
     per_unit: metric → float64 [units], the same users (topics, …) in the same order for everyone.
     totals: metrics of the whole exam that have no per-unit value, such as coverage.
-    slices: "group: name" → float64 [units], the primary metric where the unit belongs to the slice, NaN elsewhere.
+    slices: "group: name" → float64 [units], `slice_metric` where the unit belongs to the slice, NaN elsewhere.
     trained_until: last day of its training window; None = not known.
     problem: why there is no result, if there is none.
     """
@@ -28,6 +28,7 @@ class Sitting:
     per_unit: Mapping[str, np.ndarray] = field(default_factory=dict)
     totals: Mapping[str, float] = field(default_factory=dict)
     slices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    slice_metric: str = ""
     trained_until: date | None = None
     problem: str = ""
 

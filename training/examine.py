@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nightshift.commands import emit, plain, run_command
-from nightshift.errors import NoDataError, SettingsError
+from nightshift.errors import NoDataError
 from nightshift.registry import Registry, Version
-from nightshift.seats import SEATS, Seat
+from nightshift.seats import Seat, find_seat
 from nightshift.settings import Settings, settings
 from training import verdict as render
 from training.choosing import Judged, choose
@@ -30,6 +30,8 @@ from training.evidence import Evidence, Sitting
 from training.families import FAMILIES
 from training.gate import decide
 from training.hall import Hall, candidacy, open_hall, seated, trained_before
+from training.identity import tries
+from training.policy import policy_of
 from training.trial import try_out
 from training.verdict import changes, nights
 from training.verdict.page import Page, headline
@@ -47,6 +49,7 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
         SettingsError: the seat's policy cannot be read.
         RegistryError: MLflow cannot be reached.
     """
+    policy_of(seat.name, config)  # first of all: a wrong one is to be heard of on the day it is written
     registry = Registry(config)
     registry.settle(seat)
     done = already_decided(registry, seat, night, families)
@@ -96,7 +99,8 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     night = hall.night.night
     handed_in = candidates(registry, seat, night, families)
     champion = registry.champion(seat)
-    common = seated(registry, seat, hall, champion)
+    frozen = registry.reference(seat) if hall.policy.reference else None
+    common = seated(registry, seat, hall, champion, frozen)
     common = replace(
         common,
         absent=tuple(family for family in families if family not in handed_in),
@@ -112,7 +116,7 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
         judged, hall.policy, lambda one: try_out(hall.config, seat, one.version.number, hall.exam)
     )
     past = nights.past(registry, seat, night)
-    pages = [page(registry, seat, hall, one, judged, champion, past) for one in judged]
+    pages = [page(registry, seat, hall, one, judged, champion, frozen, past) for one in judged]
     shown = pages[0] if pages else nobody(seat, hall, champion, common, past)
     result = _result(pages or [shown], shown)
     for one, its_page in zip(judged, pages, strict=True):
@@ -122,20 +126,6 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     if judged:
         _move(registry, seat, judged[0], shown)
     return result
-
-
-def tries(versions: Sequence[Version]) -> int:
-    """How many different models have had a try at an exam.
-
-    Equal data, code and seed give the equal model, on CPU to the last digit: a night of the same week that trains
-    the same again is no further chance of luck. What code a dirty tree holds is not known, so each of its is one.
-    """
-    models = set()
-    for version in versions:
-        told = [version.tags.get(name) for name in ("family", "data_digest", "git_commit", "seed", "smoke")]
-        known = None not in told and version.tags.get("dirty") == "false"
-        models.add(tuple(told) if known else version.number)
-    return len(models)
 
 
 def _move(registry: Registry, seat: Seat, winner: Judged, shown: Page) -> None:
@@ -156,6 +146,7 @@ def page(
     one: Judged,
     judged: Sequence[Judged],
     champion: Version | None,
+    frozen: Version | None,
     past: tuple[nights.NightPoint, ...],
 ) -> Page:
     """What was decided on one candidate, on which figures; its rivals' stand beside them."""
@@ -166,6 +157,7 @@ def page(
         family=one.family,
         night=hall.night.night,
         champion=champion.number if champion else None,
+        reference=frozen.number if frozen else None,
         exam=hall.about(),
         baselines=tuple(one.evidence.baselines),
         scores=_scores(one.evidence, rivals),
@@ -277,13 +269,6 @@ def main(arguments: list[str] | None = None) -> None:
     config = settings()
     result = examine(config, seat, given.night, families)
     emit(config, given.night, f"gate-{seat.name}", result)
-
-
-def find_seat(name: str) -> Seat:
-    """The seat of that name. Raises SettingsError, naming those there are."""
-    if name not in SEATS:
-        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
-    return SEATS[name]
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from training.checks.case import Case, Check, values_of
 from training.checks.lineage import lineage
 from training.checks.slices import slices
 from training.evidence import Evidence, Sitting
-from training.intervals import mean_interval, seed_from
+from training.intervals import cautious_intervals, seed_from
 from training.policy import Policy
 
 Decision = Literal["promote", "hold", "keep", "not blessed"]
@@ -118,5 +118,7 @@ def beyond_noise(better: Sitting, other: Sitting, policy: Policy, rivals: int) -
         return False
     confidence = 1 - (1 - policy.exam.confidence) / max(rivals, 1)
     seed = seed_from(better.exam_digest)
-    low, high = mean_interval(mine - theirs, confidence=confidence, draws=policy.exam.draws, seed=seed)
+    (low,), (high,) = cautious_intervals(
+        (mine - theirs)[:, None], confidence=confidence, draws=policy.exam.draws, seed=seed
+    )
     return not low <= 0 <= high

@@ -15,6 +15,7 @@ from nightshift.settings import Settings
 from training import lineage
 from training.evidence import Evidence, Sitting
 from training.exams import EmptyExamError, Exam, Examiner, examiner
+from training.identity import withdrawn
 from training.policy import Policy, policy_of
 from training.recipe import Night
 
@@ -55,7 +56,9 @@ class Hall:
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             problem = f"{type(error).__name__}: {error}"
             return Sitting(name, digest, trained_until=trained_until, problem=problem)
-        return Sitting(name, digest, scores.per_unit, scores.totals, scores.slices, trained_until)
+        return Sitting(
+            name, digest, scores.per_unit, scores.totals, scores.slices, scores.slice_metric, trained_until
+        )
 
 
 def open_hall(config: Settings, seat: Seat, night: date) -> Hall:
@@ -71,9 +74,10 @@ def open_hall(config: Settings, seat: Seat, night: date) -> Hall:
     return Hall(config, exams, policy, window, exam, problem, exams.baselines(lake, config, window))
 
 
-def seated(registry: Registry, seat: Seat, hall: Hall, champion: Version | None) -> Evidence:
+def seated(
+    registry: Registry, seat: Seat, hall: Hall, champion: Version | None, frozen: Version | None
+) -> Evidence:
     """What all of tonight's candidates are compared with: champion, frozen reference and cheap baselines."""
-    frozen = registry.reference(seat) if hall.policy.reference else None
     sitting = _sit_version(registry, seat, hall, "champion", champion) if champion else None
     reference = None
     if frozen is not None:
@@ -112,7 +116,7 @@ def candidacy(registry: Registry, seat: Seat, hall: Hall, version: Version) -> d
     lake = Lake(hall.config.lake_dir)
     return {
         "candidate": sitting,
-        "withdrawn": version.tags.get("rolled_back") or version.tags.get("rejected", ""),
+        "withdrawn": withdrawn(version, registry.versions(seat)),
         "behaviour": behaviour if hall.policy.behaviour else None,
         "lineage": lineage.look_up(registry, lake, hall.config, seat, version, hall.night, hall.examiner)
         if hall.policy.lineage

@@ -34,6 +34,20 @@ def mean_intervals(
     return low, high
 
 
+def cautious_intervals(
+    values: np.ndarray, *, confidence: float, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At each end the wider of `mean_intervals` and Student's t.
+
+    The bootstrap follows the skew of the differences, but so far out as many rivals push the confidence it has too
+    few draws to show (2,000 draws put four beyond 99.8 %); Student's t goes on, and knows that a small exam's spread
+    is itself uncertain.
+    """
+    lows, highs = mean_intervals(values, confidence=confidence, draws=draws, seed=seed)
+    plain = [student_interval(column, confidence=confidence) for column in values.T]
+    return np.minimum(lows, [low for low, _ in plain]), np.maximum(highs, [high for _, high in plain])
+
+
 def mean_interval(values: np.ndarray, *, confidence: float, draws: int, seed: int) -> tuple[float, float]:
     """`mean_intervals` of one column [units]."""
     low, high = mean_intervals(values[:, None], confidence=confidence, draws=draws, seed=seed)

@@ -89,6 +89,7 @@ class _Search:
         absent += [name for name in KEPT if name not in files]
         recorded, changed = self._recorded() if CONTENT in files else ({}, [])
         content = self.examiner.content(self.lake, self.config, self.night)
+        absent += [f"content in {CONTENT}"] if CONTENT in files and not recorded else []
         exam = set(content.exam.values())
         if recorded:
             now = (

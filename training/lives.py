@@ -26,9 +26,8 @@ import pandas as pd
 
 from nightshift.commands import emit, read_step, run_command
 from nightshift.errors import LakeError
-from nightshift.seats import Seat
+from nightshift.seats import Seat, find_seat
 from nightshift.settings import Settings, settings
-from training.examine import find_seat
 from training.intervals import mean_intervals, seed_from
 from training.next_day import CONFIDENCE, DRAWS, KEPT, values_path
 

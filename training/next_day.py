@@ -24,9 +24,8 @@ from nightshift.errors import LakeError, RegistryError, SettingsError
 from nightshift.featurestore import open_store
 from nightshift.lake import Lake
 from nightshift.registry import Registry, Version
-from nightshift.seats import RECOMMENDER, Seat
+from nightshift.seats import RECOMMENDER, Seat, find_seat
 from nightshift.settings import Settings, settings
-from training.examine import find_seat
 from training.exams import Scores
 from training.exams.ranking import METRICS, PER_USER, Exam, score_model
 from training.exams.recommender import EXAMINER, build_exam

@@ -1,6 +1,7 @@
 """What a seat asks of a candidate: one readable file per seat, `training/policies/<seat>.toml`.
 
-A table is a check; without its table the check is not made, and the verdict's page lists it as switched off.
+A table is a check; without its table the check is not made, and the verdict's page lists it as switched off. Only
+`exam`, `better` and `baselines` cannot be left out: without them anything would be promoted.
 `NIGHTSHIFT_POLICIES` names a folder whose files take the place of these.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.errors import SettingsError
 from nightshift.settings import Settings
+from training.exams import examiner
+from training.metrics import METRICS
 
 POLICIES = Path(__file__).parent / "policies"
-Share = Annotated[float, Field(ge=0, lt=1)]
-Confidence = Annotated[float, Field(gt=0.5, lt=1)]
-# Without these there is no decision, or one that promotes anything.
-NEEDED = ("exam", "better", "baselines")
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1, strict=True)]
+Figure = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+SAID = {"extra_forbidden": "there is no such table or field", "missing": "cannot be left out"}
 
 
 class _Part(BaseModel):
@@ -66,13 +70,13 @@ class Policy(_Part):
     exam: ExamPolicy
     better: BetterPolicy
     baselines: BaselinePolicy
-    floors: dict[str, float] = {}
+    floors: dict[str, Figure] = {}
     guardrails: dict[str, Share] = {}
     slices: SlicePolicy | None = None
     reference: dict[str, Share] = {}
-    behaviour: dict[str, float] = {}
+    behaviour: dict[str, Figure] = {}
     lineage: LineagePolicy | None = None
-    infra: dict[str, float] = {}
+    infra: dict[str, Figure] = {}
     digest: str = ""
 
     @property
@@ -95,7 +99,20 @@ def policy_of(seat: str, settings: Settings | None = None) -> Policy:
         SettingsError: the file is not there, or not a policy; with its path, the table and the field.
     """
     folder = settings.policies if settings is not None and settings.policies is not None else POLICIES
-    return read_policy(folder / f"{seat}.toml")
+    path = folder / f"{seat}.toml"
+    policy = read_policy(path)
+    scored = examiner(seat).metrics
+    for table, named, known in (
+        ("better", (policy.primary,), scored),
+        *((table, getattr(policy, table), scored) for table in ("floors", "guardrails", "reference")),
+        *((table, getattr(policy, table), tuple(METRICS)) for table in ("behaviour", "infra")),
+    ):
+        for metric in named:
+            if metric not in known:
+                near = get_close_matches(metric, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+                raise SettingsError(f"{path}: {table}: there is no figure {metric!r}{hint}")
+    return policy
 
 
 @lru_cache(maxsize=32)
@@ -109,7 +126,7 @@ def _parsed(path: Path, content: bytes) -> Policy:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{path}: {where}: {first['msg']}") from error
+        raise SettingsError(f"{path}: {where}: {SAID.get(first['type'], first['msg'])}") from error
 
 
 def read_policy(path: Path) -> Policy:

@@ -19,19 +19,24 @@ from tests.stack.conftest import FIRST_NIGHT
 
 pytestmark = pytest.mark.stack
 
-PAGES = ("README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md")
-# Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; and the replay
-# of the real data takes minutes, so a short replay of the market stands for it below.
+PAGES = (
+    "README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md", "docs/gate.md",
+)  # fmt: skip
+# Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; the replay and the
+# backtest of the real data take minutes, so a short replay of the market stands for them below, and
+# tests/nightshift/test_backtest.py; tests/benchmarks/ runs what the benchmark is made of.
 ELSEWHERE = {
     "make run",
     "make test",
     "nightshift replay --source online_retail --data DATA --from 2011-11-01 --to 2011-11-10",
+    "nightshift backtest --source online_retail --data DATA --from 2011-11-01 --to 2011-11-10",
+    "python -m benchmarks.gate_calibration --quick",
     "NIGHTSHIFT_SOURCE=files NIGHTSHIFT_SOURCE_PATH=DATA NIGHTSHIFT_HOME=STATE make run ONCE=1",
     "NIGHTSHIFT_SOURCE=files NIGHTSHIFT_SOURCE_PATH=/data/shop make run",
 }
-# These move the seat, and there is only one champion in the small world: what they need is checked in
+# These move the seat or want a version on hold: what they do is checked in tests/nightshift/test_review.py and in
 # test_nights.py; here they must only be understood.
-ONLY_HELP = re.compile(r"^nightshift rollback ")
+ONLY_HELP = re.compile(r"^nightshift (approve|reject|override|freeze|rollback) ")
 
 
 def commands() -> list[str]:

@@ -17,15 +17,16 @@ import pytest
 
 from nightshift.errors import LakeError, RegistryError, SettingsError
 from nightshift.registry import Registry, Version
-from nightshift.seats import RECOMMENDER, Seat
+from nightshift.seats import RECOMMENDER, Seat, find_seat
 from nightshift.settings import Settings
 from training import examine
 from training.baselines.popularity import Popularity
 from training.evidence import Measured
-from training.examine import already_decided, find_seat, judge, tries
+from training.examine import already_decided, judge
 from training.exams import examiner
 from training.exams.ranking import Exam
 from training.hall import Hall
+from training.identity import tries
 from training.policy import BaselinePolicy, Policy, policy_of
 from training.recipe import Night
 
@@ -272,6 +273,31 @@ def test_a_version_seated_by_hand_and_rolled_back_unexamined_is_not_seated_by_th
     assert "This version was taken out before: mina: sold-out items" in result["reasons"]
 
 
+def test_the_same_model_under_a_new_number_does_not_undo_a_rollback(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    same = {
+        "content_digest": "d",
+        "train_start": "2026-09-01",
+        "git_commit": "c",
+        "seed": "0",
+        "smoke": "false",
+    }
+    champion = hand_in(table(0.3), night=date(2026, 9, 27))
+    registry.promote(seat, champion.number, by="test", reason="yesterday's winner")
+    taken_out = hand_in(table(0.6), **same)
+    judge(registry, seat, hall(), ["ncf"])
+    registry.rollback(seat, to=None, by="mina", reason="sold-out items")
+    again = hand_in(table(0.6), **same)
+    result = judge(registry, seat, hall(), ["ncf"])
+    assert (result["candidate"], result["production"]) == (again.number, champion.number)
+    assert f"sold-out items (as version {taken_out.number}, made of the same data" in " ".join(
+        result["reasons"]
+    )
+    other = hand_in(table(0.6), **{**same, "git_commit": "mended"})
+    assert judge(registry, seat, hall(), ["ncf"])["production"] == other.number
+
+
 def test_a_family_that_did_not_arrive_blocks_the_seat_and_is_named(
     registry: Registry, seat: Seat, hand_in: Callable[..., Version]
 ) -> None:
@@ -314,12 +340,15 @@ def test_training_a_night_again_and_again_must_be_surer_with_every_try(
 def test_a_model_that_is_the_same_again_is_no_further_try_at_the_same_exam(
     registry: Registry, seat: Seat, hand_in: Callable[..., Version]
 ) -> None:
-    same = {"data_digest": "d", "git_commit": "c", "seed": "0", "smoke": "false", "dirty": "false"}
+    same = {
+        "content_digest": "d", "train_start": "2026-09-01", "git_commit": "c", "seed": "0", "smoke": "false",
+        "dirty": "false",
+    }  # fmt: skip
     versions = [hand_in(table(0.5), **same) for _ in range(2)]
     assert tries(versions) == 1
     for changed in (
         {"seed": "1"},
-        {"data_digest": "later"},
+        {"content_digest": "later"},
         {"git_commit": "new"},
         {"smoke": "true"},
         {"family": "b"},

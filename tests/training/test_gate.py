@@ -38,8 +38,8 @@ EVERY_CHECK = policy(
 )
 COMPLETE = replace(
     evidence(
-        sitting("candidate", BASE + 0.1, slices={"users: all": BASE + 0.1}),
-        sitting("champion", BASE, slices={"users: all": BASE}),
+        sitting("candidate", BASE + 0.1, slices={"users: all": BASE + 0.1}, slice_metric="gain"),
+        sitting("champion", BASE, slices={"users: all": BASE}, slice_metric="gain"),
     ),
     reference=sitting("frozen reference v1", BASE),
     behaviour=FINE,
@@ -74,8 +74,10 @@ def test_every_check_passes_and_each_one_spoilt_takes_the_promotion_away() -> No
     spoilt: dict[str, dict[str, Any]] = {
         "keep": {"behaviour": Measured({"not_finite": 0.01})},
         "keep: slice": {
-            "candidate": sitting("candidate", ragged, slices={"users: new": ragged * half}),
-            "champion": sitting("champion", BASE, slices={"users: new": BASE * half}),
+            "candidate": sitting(
+                "candidate", ragged, slices={"users: new": ragged * half}, slice_metric="gain"
+            ),
+            "champion": sitting("champion", BASE, slices={"users: new": BASE * half}, slice_metric="gain"),
         },
         "keep: reference": {"reference": sitting("frozen reference v1", BASE + 0.2)},
         "keep: lineage": {"lineage": replace(SOUND, unaudited=("2026-09-20",))},
@@ -152,6 +154,7 @@ MISSING: dict[str, dict[str, Any]] = {
         "baselines": {"popularity": sitting("popularity baseline", np.zeros(29))},
     },
     "a reference that cannot be scored": {"reference": Sitting("frozen reference v1", "", problem="it is gone")},
+    "nothing frozen": {"reference": None},
     "no behaviour": {"behaviour": None},
     "behaviour with a gap": {"behaviour": Measured({"not_finite": float("nan")})},
     "a lineage nobody could look up": {"lineage": Lineage(problem="the run is gone")},

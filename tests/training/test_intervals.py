@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import intervals
-from training.intervals import mean_interval, mean_intervals, student_interval
+from training.intervals import cautious_intervals, mean_interval, mean_intervals, student_interval
 
 
 def test_the_same_seed_gives_the_same_interval_and_columns_are_resampled_alike() -> None:
@@ -48,6 +48,21 @@ def test_an_interval_moves_and_stretches_with_its_values(shift: float, scale: fl
     low, high = mean_interval(values, confidence=0.9, draws=200, seed=6)
     moved = mean_interval(scale * values + shift, confidence=0.9, draws=200, seed=6)
     assert moved == pytest.approx((scale * low + shift, scale * high + shift))
+
+
+@pytest.mark.parametrize("rivals", [1, 4, 28])
+def test_however_many_rivals_the_interval_errs_no_more_often_than_it_says(rivals: int) -> None:
+    random, confidence = np.random.default_rng(7), 1 - 0.05 / rivals
+    trials, columns = 30, 400
+    above = 0
+    for trial in range(trials):
+        lows, _ = cautious_intervals(
+            random.normal(0, 1, (30, columns)), confidence=confidence, draws=2_000, seed=trial
+        )
+        above += int((lows > 0).sum())
+    allowed = (1 - confidence) / 2
+    total = trials * columns
+    assert above / total <= allowed + 3 * np.sqrt(allowed / total)
 
 
 def test_one_value_alone_has_no_interval_that_says_anything() -> None:

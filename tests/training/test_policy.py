@@ -11,7 +11,7 @@ from nightshift.seats import SEATS, Seat
 from nightshift.settings import Settings
 from training.exams import EXAMINERS, examiner
 from training.metrics import METRICS
-from training.policy import POLICIES, policy_of, read_policy
+from training.policy import POLICIES, policy_of
 
 
 @pytest.mark.parametrize("seat", SEATS.values(), ids=SEATS)
@@ -39,6 +39,11 @@ def test_a_folder_of_ones_own_takes_the_place_of_the_built_in_policies(tmp_path:
         ('beat = ["popularity"]', "beat = []", "baselines.beat"),
         ("[better]", "[bettr]", "better"),
         ("auc = 0.5", "auc = 'high'", "floors.auc"),
+        ("auc = 0.5", "auc = inf", "floors.auc"),
+        ("p99_ms = 1000", "p99_ms = true", "infra.p99_ms"),
+        ("hr_at_10 = 0.10", "hr_at_1O = 0.10", "did you mean hr_at_10"),
+        ("p99_ms = 1000", "p99ms = 1000", "did you mean p99_ms"),
+        ('metric = "ndcg_at_100"', 'metric = "ndcg_at_1000"', "did you mean ndcg_at_100"),
         ("hr_at_10 = 0.10", "hr_at_10 = 1.0", "guardrails.hr_at_10"),
         ('hold = "never"', "hold = never", "not TOML"),
     ],
@@ -51,7 +56,7 @@ def test_a_wrong_policy_is_refused_with_the_file_the_table_and_the_field(
     path = tmp_path / "recommender.toml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SettingsError, match=named) as refused:
-        read_policy(path)
+        policy_of("recommender", Settings(policies=tmp_path))
     assert str(path) in str(refused.value)
 
 

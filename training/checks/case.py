@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from training.evidence import Evidence, Sitting
-from training.intervals import mean_intervals, seed_from
+from training.intervals import cautious_intervals, seed_from
 from training.metrics import named, upwards, written
 from training.policy import Policy
 
@@ -119,7 +119,7 @@ class Case:
         for units in {len(mine) for mine, _ in columns.values()}:
             alike = {key: pair for key, pair in columns.items() if len(pair[0]) == units}
             gaps = np.stack([mine - theirs for mine, theirs in alike.values()], axis=1)
-            lows, highs = mean_intervals(
+            lows, highs = cautious_intervals(
                 gaps,
                 confidence=self.confidence,
                 draws=self.policy.exam.draws,

@@ -44,7 +44,7 @@ def same_exam(case: Case) -> list[Check]:
     if units < policy.exam.min_units:
         few = f"Only {units} {evidence.unit} sat the exam; {policy.exam.min_units} are needed to tell gain from luck."
         return [Check(name, "missing", few, figures)]
-    told = f"All were scored on the same {units} {evidence.unit} by the same scorer."
+    told = f"All were scored on the same {units:,} {evidence.unit} by the same scorer."
     return [Check(name, "pass", told, figures)]
 
 
@@ -105,7 +105,10 @@ def reference(case: Case) -> list[Check]:
     """
     frozen = case.evidence.reference
     if frozen is None:
-        return []
+        if case.evidence.champion is None or not case.policy.reference:
+            return []
+        told = "No version is frozen to hold it against: nightshift freeze."
+        return [Check("not behind a frozen reference", "missing", told, group="reference")]
     checks = []
     for metric, share in case.policy.reference.items():
         name = f"not behind the {frozen.name}: {named(metric)}"
@@ -142,6 +145,10 @@ def _needed(case: Case) -> list[tuple[Sitting, list[str]]]:
 def _better(case: Case, other: Sitting, min_gain: float, group: str) -> Check:
     name, metric = f"better than the {other.name}", case.policy.primary
     found = case.difference(other, metric)
+    if metric not in other.per_unit:  # a figure of the whole exam has no noise that could be measured
+        whole = f"{named(metric)} is told of the exam as a whole, not by {case.evidence.unit}"
+        told = f"{whole}: luck cannot be told from gain."
+        return Check(name, "missing", told, group=group, metric=metric)
     if found is None:
         told = f"{named(metric)} cannot be compared with the {other.name}'s."
         return Check(name, "missing", told, group=group, metric=metric)

@@ -37,7 +37,7 @@ def _limits(group: str, limits: Mapping[str, float], found: Measured | None, not
 
 def _limit(group: str, metric: str, figure: float | None, limit: float, why: str) -> Check:
     more = described(metric).higher_is_better
-    name = f"{'floor' if more else 'limit'} of {named(metric)}"
+    name = f"{'floor' if more else 'limit'} of {named(metric)}" if group == "floors" else named(metric)
     if figure is None or not math.isfinite(figure):
         told = f"{sentence(named(metric))} is not known: {why}."
         return Check(name, "missing", told, group=group, metric=metric)

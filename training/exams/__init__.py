@@ -54,12 +54,13 @@ class Exam(Protocol):
 class Scores:
     """A model's result: `per_unit[metric]` is float64 [units], in the exam's order; totals have one figure.
 
-    slices: "group: name" → the seat's primary metric, float64 [units], NaN where a unit is not of the slice.
+    slices: "group: name" → `slice_metric`, float64 [units], NaN where a unit is not of the slice.
     """
 
     per_unit: dict[str, np.ndarray]
     totals: dict[str, float] = field(default_factory=dict)
     slices: dict[str, np.ndarray] = field(default_factory=dict)
+    slice_metric: str = ""
 
     def means(self) -> dict[str, float]:
         """Every metric over all units; a per-unit one is zero if nobody sat the exam."""

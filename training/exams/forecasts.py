@@ -98,7 +98,7 @@ def score_model(model: Any, exam: Exam) -> Scores:
             outside = np.maximum(low - exam.change, 0) + np.maximum(exam.change - high, 0)
             per_topic["interval_score_80"] = exam.by_topic(high - low + 2 / (1 - level / 100) * outside)
             totals["width_80"] = float((high - low).mean())
-    return Scores(per_topic, totals, _slices(exam, error**2, mse))
+    return Scores(per_topic, totals, _slices(exam, error**2, mse), "mse")
 
 
 def _slices(exam: Exam, squared: np.ndarray, mse: np.ndarray) -> dict[str, np.ndarray]:

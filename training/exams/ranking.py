@@ -117,6 +117,7 @@ def score_model(model: RecommenderModel, exam: Exam) -> Scores:
         },
         {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0},
         _slices(exam, hits, known),
+        "ndcg_at_100",
     )
 
 

@@ -48,6 +48,7 @@ def tags(page: Page) -> dict[str, str]:
         "verdict_reason": page.verdict.reason,
         "exam_digest": str(page.exam["digest"]),
         "policy_digest": page.verdict.policy,
+        "examined_reference": str(page.reference) if page.reference is not None else "nobody",
         "examined_against": str(page.champion) if page.champion is not None else "nobody",
         **figures,
     }

@@ -44,7 +44,8 @@ DECISIONS = {
 class Page:
     """What a verdict page tells.
 
-    version: None if no candidate arrived. champion: who sat in the seat when the verdict was reached.
+    version: None if no candidate arrived. champion: who sat in the seat when the verdict was reached. reference: the
+    frozen version.
     exam: units, unit, digest, start, end, about. scores: who (candidate, champion, reference, rivals, baselines) →
     metric → figure; `baselines` says which of them are cheap models. beaten_by: the candidate that takes the seat
     instead. rivals: see Evidence. nights: those before this one, oldest first. changes: None = nobody looked.
@@ -60,6 +61,7 @@ class Page:
     verdict: Verdict
     policy: Policy
     baselines: tuple[str, ...] = ()
+    reference: int | None = None
     beaten_by: int | None = None
     rivals: int = 1
     nights: tuple[NightPoint, ...] = ()
@@ -147,6 +149,11 @@ def advice(page: Page) -> list[tuple[str, str]]:
         f"python -m training.examine {page.seat} --night {page.night}",
     )
     override = f'nightshift override {version} --reason "…"'
+    if page.verdict.decision == "promote" and page.champion is None:
+        another = f'nightshift override {page.seat}/VERSION --reason "…"'
+        return [
+            ("Nothing has to be done. Nobody sat there before; to seat another version instead:", another)
+        ]
     if page.verdict.decision == "promote":
         back = f'nightshift rollback {page.seat} --reason "…"'
         return [("Nothing has to be done. To take it back, live within seconds:", back)]

@@ -44,6 +44,14 @@ def test_a_baseline_that_competes_itself_need_only_be_matched(gap: float, decisi
     assert decide(replace(CLEARLY_BETTER, baselines=baselines), asked).decision == decision
 
 
+def test_a_metric_of_the_whole_exam_cannot_decide_for_its_noise_is_not_known() -> None:
+    asked = policy(better={"metric": "spread"}, guardrails={})
+    wider = evidence(sitting("candidate", BASE, spread=0.6), sitting("champion", BASE))
+    verdict = decide(wider, asked)
+    assert verdict.decision == "not blessed"
+    assert "not by users: luck cannot be told from gain" in verdict.reason
+
+
 def test_a_sure_gain_smaller_than_the_smallest_worth_a_change_keeps_the_champion() -> None:
     tiny = evidence(sitting("candidate", BASE * 1.005), sitting("champion", BASE))
     verdict = decide(tiny, POLICY)

@@ -30,8 +30,8 @@ def tonight(loss: float, size: int, *, slices: int = 1, seed: int = 0) -> Eviden
         return {name: replace_at(outside, where, values) for name, where in places.items()}
 
     return evidence(
-        sitting("candidate", candidate, slices=cut(candidate)),
-        sitting("champion", champion, slices=cut(champion)),
+        sitting("candidate", candidate, slices=cut(candidate), slice_metric="gain"),
+        sitting("champion", champion, slices=cut(champion), slice_metric="gain"),
     )
 
 
@@ -67,8 +67,20 @@ def test_a_real_but_small_regression_is_no_reason_to_forgo_a_gain() -> None:
     assert verdict.decision == "promote" and status(verdict, f"slice {name}") == "pass"
 
 
-def test_a_slice_too_small_to_judge_is_listed_and_blocks_nothing() -> None:
+def test_an_exam_of_which_no_slice_can_be_judged_is_missing_evidence() -> None:
     verdict = decide(tonight(0.5, 29), POLICY)
+    assert verdict.decision == "not blessed" and "No slice has the 30 users" in verdict.reason
+
+
+def test_a_slice_too_small_to_judge_is_listed_and_blocks_nothing() -> None:
+    small = tonight(0.5, 29)
+    assert small.candidate is not None
+    assert small.champion is not None
+    whole = [
+        replace(m, slices={**m.slices, "users: all": m.per_unit["gain"]})
+        for m in (small.candidate, small.champion)
+    ]
+    verdict = decide(replace(small, candidate=whole[0], champion=whole[1]), POLICY)
     assert verdict.decision == "promote"
     assert (
         "too small to judge: country: 0 (29)"
@@ -92,10 +104,10 @@ def test_two_equal_models_are_seldom_blocked_by_a_slice_however_many_there_are()
         candidate = champion + random.normal(0, 0.2, UNITS)
         groups = random.integers(0, 12, UNITS)
         cut = [np.where(groups == n, values, np.nan) for values in (candidate, champion) for n in range(12)]
-        names = [f"category: {n}" for n in range(12)]
+        names, gain = [f"category: {n}" for n in range(12)], {"slice_metric": "gain"}
         case = evidence(
-            sitting("candidate", candidate, slices=dict(zip(names, cut[:12], strict=True))),
-            sitting("champion", champion, slices=dict(zip(names, cut[12:], strict=True))),
+            sitting("candidate", candidate, slices=dict(zip(names, cut[:12], strict=True)), **gain),
+            sitting("champion", champion, slices=dict(zip(names, cut[12:], strict=True)), **gain),
         )
         blocked += any(name.startswith("slice ") for name in failing(decide(case, POLICY)))
     assert blocked / nights <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / nights)
@@ -106,6 +118,24 @@ def test_two_equal_models_are_seldom_blocked_by_a_slice_however_many_there_are()
 def test_a_greater_loss_on_a_slice_never_turns_a_block_into_a_promotion(loss: float, more: float) -> None:
     before, after = decide(tonight(loss, 60), POLICY), decide(tonight(loss + more, 60), POLICY)
     assert (before.decision, after.decision) != ("keep", "promote")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slices": {}},
+        {"slices": {"country: 0": np.full(UNITS, np.nan)}},
+        {"slices": {"country: 1": np.ones(UNITS)}},
+        {"slice_metric": "mse"},
+    ],
+)
+def test_slices_that_the_candidate_lacks_or_tells_in_another_metric_are_missing_evidence(
+    change: dict[str, object],
+) -> None:
+    whole = tonight(0.0, 60)
+    assert whole.candidate is not None
+    verdict = decide(replace(whole, candidate=replace(whole.candidate, **change)), POLICY)  # type: ignore[arg-type]
+    assert verdict.decision == "not blessed" and status(verdict, "slices") == "missing"
 
 
 @pytest.mark.parametrize("who", ["candidate", "champion"])

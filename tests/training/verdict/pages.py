@@ -51,7 +51,13 @@ def sitting(name: str, seed: int, gain: float = 0.0, hurt: str = "", hurt_by: fl
     per_unit["miscalibration_at_10"] = np.clip(own.normal(0.31, 0.08, USERS), 0, 1)
     slices = {one: np.where(mine, value, np.nan) for one, mine in member.items()}
     return Sitting(
-        name, "e5a1d9", per_unit, {"coverage_at_10": 0.41 + 0.02 * gain}, slices, date(2026, 9, 30)
+        name,
+        "e5a1d9",
+        per_unit,
+        {"coverage_at_10": 0.41 + 0.02 * gain},
+        slices,
+        "ndcg_at_100",
+        date(2026, 9, 30),
     )
 
 

@@ -214,6 +214,7 @@ def test_tags_hold_the_verdict_its_reason_exam_policy_champion_and_every_figure(
         "verdict_reason": CHECKS[1].sentence,
         "exam_digest": "abc123",
         "policy_digest": "po11cy",
+        "examined_reference": "nobody",
         "examined_against": "5",
         "exam_ndcg_at_100": "0.061200",
     }
