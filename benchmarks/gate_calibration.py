@@ -4,9 +4,10 @@
 
 1,000 simulated nights each (--quick: 200) of a candidate that is equal to the champion, truly worse by 1, 2 and 5 %,
 truly better by 1, 2 and 5 %, and 5 % better but broken on one slice; and twenty nights of tiny losses in a row. Each
-night is judged by the real `training.gate.decide` with the recommender's policy, and by: always promote, the higher
-metric wins, within 1 % tolerance. Units come from pools whose truth is exact: of the market, and with --data, of
-Online Retail's day files. Prints tables, and last one line of JSON; docs/benchmarks.md explains them.
+night is judged by the real `training.gate.decide` with the recommender's policy, as one of as many candidates as the
+seat has families, and by: always promote, the higher metric wins, within 1 % tolerance. Units come from pools whose
+truth is exact: of the market, and with --data, of Online Retail's day files. The forecaster's seat is played with made
+errors. Prints tables, and last one line of JSON; docs/benchmarks.md explains them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from benchmarks.calibration.pools import Pool
     from benchmarks.calibration.scenarios import Outcome
+    from benchmarks.calibration.topics import Contest
 
 PROCESSES = 2  # each with pools of its own, so that no figure hangs on one world
 
@@ -51,13 +53,14 @@ QUICK = Size(nights=200, curve=40, chains=10, topics=100, exams=1, weeks=1)
 
 @dataclass(frozen=True)
 class Part:
-    """What one process has played of one source."""
+    """What one process has played of one source. left_out: slices that no candidate was broken on → why."""
 
     exam_units: int
     units: int
     pairs: dict[str, dict[str, float]]
     outcomes: list[Outcome]
     losses: dict[str, np.ndarray]
+    left_out: dict[str, str]
 
 
 def played(source: str, number: int, size: Size, data: Path | None) -> Part:
@@ -79,16 +82,17 @@ def play(pool: Pool, number: int, size: Size) -> Part:
     from benchmarks.calibration import ratchet, scenarios
     from training.policy import policy_of
 
-    policy = policy_of("recommender")
+    policy = policy_of(scenarios.SEAT)
     outcomes: list[Outcome] = []
     for found, nights in (
-        (scenarios.scenarios(pool), size.nights),
-        (scenarios.broken_in_part(pool), size.curve),
+        (scenarios.scenarios(pool, policy), size.nights),
+        (scenarios.broken_in_part(pool, policy), size.curve),
     ):
         for scenario in found:
             outcomes += scenarios.play(pool, policy, scenario, max(1, nights // PROCESSES), number)
     losses = ratchet.chains(pool, policy, max(1, size.chains // PROCESSES), number)
-    return Part(pool.exam_units, pool.units, agreement(pool), outcomes, losses)
+    missing = scenarios.left_out(pool, policy)
+    return Part(pool.exam_units, pool.units, agreement(pool), outcomes, losses, missing)
 
 
 def agreement(pool: Pool) -> dict[str, dict[str, float]]:
@@ -106,27 +110,29 @@ def agreement(pool: Pool) -> dict[str, dict[str, float]]:
     return found
 
 
-def topics_played(number: int, nights: int) -> dict[tuple[int, float], list[bool]]:
+def topics_played(number: int, nights: int) -> dict[Contest, list[bool]]:
     """This process's share of the forecaster's nights."""
     quiet_libraries()
-    from benchmarks.calibration.topics import false_promotions
+    from benchmarks.calibration.topics import promotions
 
-    return false_promotions(max(1, nights // PROCESSES), number)
+    return promotions(max(1, nights // PROCESSES), number)
 
 
-def forecaster_figures(parts: Sequence[dict[tuple[int, float], list[bool]]]) -> list[dict[str, Any]]:
-    """How often an equal forecaster was promoted, by topics and by how much they have in common."""
+def forecaster_figures(parts: Sequence[dict[Contest, list[bool]]]) -> list[dict[str, Any]]:
+    """How often an equal forecaster and a better one were promoted, by topics and by how much they have in common."""
+    from benchmarks.calibration import rules, topics
     from benchmarks.calibration.shares import share
 
+    rivals = rules.rivals_of(topics.SEAT)
     return [
-        {"topics": topics, "common": common, **share([one for part in parts for one in part[topics, common]])}
-        for topics, common in parts[0]
+        {**asdict(contest), "rivals": rivals, **share([one for part in parts for one in part[contest]])}
+        for contest in parts[0]
     ]
 
 
 def measured(parts: Sequence[Part]) -> dict[str, Any]:
     """A source's figures from all processes' nights."""
-    from benchmarks.calibration import report
+    from benchmarks.calibration import report, rules, scenarios
 
     found = report.figures(
         [one for part in parts for one in part.outcomes], report.merged(part.losses for part in parts)
@@ -139,7 +145,11 @@ def measured(parts: Sequence[Part]) -> dict[str, Any]:
     return {
         "exam_units": round(sum(part.exam_units for part in parts) / len(parts)),
         "pool_units": [part.units for part in parts],
+        "rivals": rules.rivals_of(scenarios.SEAT),
+        "intervals": report.GIVEN.format(len(parts)),
         **found,
+        "by_pool": report.by_pool((part.outcomes, part.losses) for part in parts),
+        "slices_left_out": report.left_out([part.left_out for part in parts]),
         "pairs": pairs,
         "bars": report.bars(found),
     }
@@ -163,7 +173,7 @@ def calibrate(size: Size, data: Path | None) -> dict[str, Any]:
         forecaster = forecaster_figures([job.result() for job in seats])
     if data is None:
         found["online_retail"] = {"left_out": "give --data, a folder of its day files (YYYY-MM-DD.csv)"}
-    return {"sources": found, "forecaster_false_promotion": forecaster}
+    return {"sources": found, "forecaster": forecaster}
 
 
 def main() -> None:
@@ -178,17 +188,17 @@ def main() -> None:
     from benchmarks.calibration import figures, report
 
     found = calibrate(QUICK if options.quick else WHOLE, options.data)
-    report.show(found["sources"], found["forecaster_false_promotion"])
+    report.show(found["sources"], found["forecaster"])
     if options.figures is not None:
         figures.plot(found["sources"], options.figures / "gate-calibration.png")
     print(json.dumps(plain({**headline(found["sources"]["market"]), **found}), ensure_ascii=False))
 
 
 def headline(market: dict[str, Any]) -> dict[str, Any]:
-    """The figures that the bars are set for, of the market at its default exam size."""
+    """The figures that the bars are set for and what must be read with them, of the market at its default exam."""
     from benchmarks.calibration import report
 
-    return {key: market[key] for key in report.TOLD if key in market}
+    return {key: market[key] for key in (*report.TOLD, *report.BESIDE) if key in market}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Judges a new champion by what users did with its answers; one that is truly worse is rolled back by itself.
 
-    python -m monitoring.outcomes [--seat recommender] [--settle 30]
+    python -m monitoring.outcomes [--seat recommender] [--settle 30] [--look-only]
 
 Serving takes down which version answered which request, clients name the request in their feedback; here the two meet
 (nightshift/eventlog.py), monitoring/live.py decides, and the registry moves. The first requests of the champion's
@@ -28,6 +28,7 @@ import numpy as np
 
 from monitoring.live import Judgement, Policy, Requests, judge
 from nightshift.commands import emit, plain, run_command
+from nightshift.errors import PackageError
 from nightshift.eventlog import Answer, EventLog
 from nightshift.lake import Lake
 from nightshift.moves import SEATING
@@ -53,10 +54,11 @@ def outcomes(
     seats: Sequence[Seat],
     policy: Policy | None = None,
     now: datetime | None = None,
+    act: bool = True,
 ) -> dict[str, Any]:
     """Judge the champions of `seats` and roll back who is worse; returns the step's result.
 
-    now: wall clock.
+    now: wall clock. act: False to judge only: nothing is moved, and nothing is kept.
 
     Raises:
         EventLogError: the event log cannot be read. RegistryError: MLflow is down, or the champion changed meanwhile.
@@ -67,12 +69,13 @@ def outcomes(
     registry, log = Registry(settings), EventLog(settings.eventlog_uri)
     try:
         seen = {
-            seat.name: _of_seat(settings, registry, log, seat, policy, now)
+            seat.name: _of_seat(settings, registry, log, seat, policy, now, act)
             if seat is RECOMMENDER
-            else _nothing("no evidence", NOBODY_KNOWS)
+            else _nothing("no evidence", NOBODY_KNOWS, registry.champion(seat))
             for seat in seats
         }
-        log.forget_exposures(now - KEEP)
+        if act:
+            log.forget_exposures(now - KEEP)
     finally:
         log.close()
     return {
@@ -83,7 +86,13 @@ def outcomes(
 
 
 def _of_seat(
-    settings: Settings, registry: Registry, log: EventLog, seat: Seat, policy: Policy, now: datetime
+    settings: Settings,
+    registry: Registry,
+    log: EventLog,
+    seat: Seat,
+    policy: Policy,
+    now: datetime,
+    act: bool,
 ) -> dict[str, Any]:
     champion = registry.champion(seat)
     if champion is None:
@@ -104,14 +113,17 @@ def _of_seat(
     judgement = judge(_requests(new), _requests(old), policy)
     result = _result(champion, former, new, judgement)
     if judgement.verdict == "worse":
+        gets = "gets" if act else "would get"
         stays = _why_it_stays(settings, registry, seat, move, new, old)
-        result["rolled_back"] = not stays
-        result["reason"] += f"; it stays: {stays}" if stays else f"; given back to v{former}"
+        result["rolled_back"] = act and not stays
+        result["reason"] += f"; it stays: {stays}" if stays else f"; v{former} {gets} the seat back"
+    if not act:
+        return result
+    _keep(settings, registry, seat, champion, result)  # first: without the seat it is not judged again
     if result["rolled_back"]:
         registry.rollback(
             seat, to=former, by=BY, reason=f"live outcomes: {judgement.reason}", expected=champion.number
         )
-    _keep(settings, registry, seat, champion, result)
     return result
 
 
@@ -139,13 +151,21 @@ def _why_it_stays(
         return (
             f"{move['by']} seated it by {move['action']}, and a person's decision is a person's to take back"
         )
-    withdrawn = registry.get(seat, int(move["from"])).withdrawn
-    if withdrawn:
-        return f"v{move['from']} before it was withdrawn ({withdrawn})"
+    former = next((v for v in registry.versions(seat) if v.number == move["from"]), None)
+    if former is None:
+        return f"v{move['from']} before it was deleted"
+    if former.withdrawn:
+        return f"v{former.number} before it was withdrawn ({former.withdrawn})"
     # By the days of the data: of a request answered on day D, the features are those of the day before.
     first, last = old[0].at.date() - timedelta(days=1), new[-1].at.date()
     drifts = [asked.day for asked in requested(settings, seat.name) if first <= asked.day <= last]
-    return f"the world drifted on {max(drifts)}, between the two" if drifts else ""
+    if drifts:
+        return f"the world drifted on {max(drifts)}, between the two"
+    try:
+        registry.load(seat, former.number)
+    except PackageError as error:
+        return f"v{former.number} cannot be loaded ({error})"
+    return ""
 
 
 def _nothing(verdict: str, reason: str, champion: Version | None = None) -> dict[str, Any]:
@@ -177,10 +197,14 @@ def _result(champion: Version, former: int, new: list[Answer], judgement: Judgem
 def _keep(
     settings: Settings, registry: Registry, seat: Seat, champion: Version, result: dict[str, Any]
 ) -> None:
-    """Leave the figures of the newest look where a reviewer finds them: on the version and its run."""
-    registry.annotate(
-        seat, champion.number, tags={"live_verdict": result["verdict"], "live_reason": result["reason"]}
-    )
+    """Leave the figures of the newest look where a reviewer finds them: on the version and its run.
+
+    What was seen of it once is not replaced by nothing: exposures are forgotten, and a later sitting starts anew.
+    """
+    if result["verdict"] != "no evidence" or "live_verdict" not in champion.tags:
+        registry.annotate(
+            seat, champion.number, tags={"live_verdict": result["verdict"], "live_reason": result["reason"]}
+        )
     day = Lake(settings.lake_dir).last_day()
     if result["looks"] and champion.run_id and day is not None:
         figures = ("requests", "users", "rate", "rate_before")
@@ -192,14 +216,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Judge new champions by what users did with their answers.")
     parser.add_argument("--seat", choices=list(SEATS), help="default: every seat")
     parser.add_argument("--settle", type=float, metavar="MINUTES", help="how long a user has; default: 30")
+    parser.add_argument("--look-only", action="store_true", help="judge, and move and write nothing")
     given = parser.parse_args(arguments)
     settings, policy = read_settings(), Policy()
     if given.settle is not None:
         policy = replace(policy, settle=timedelta(minutes=given.settle))
     seats = [SEATS[given.seat]] if given.seat else list(SEATS.values())
-    result = outcomes(settings, seats, policy)
+    result = outcomes(settings, seats, policy, act=not given.look_only)
     day: date | None = result["day"]
-    if day is None:  # nothing is published yet, so there is no night to keep it with
+    if day is None or given.look_only:  # before anything is published there is no night to keep it with
         print(json.dumps(plain(result), ensure_ascii=False), flush=True)
         return
     emit(settings, day, "outcomes", result)

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +41,19 @@ VersionArgument = Annotated[
     str, typer.Argument(help="recommender/12, or a bare 12 if only one seat has a version 12.")
 ]
 ReasonOption = Annotated[str, typer.Option(help="Why, in up to 2,000 characters; it is recorded.")]
+SourceOption = Annotated[
+    Literal["market", "online_retail", "files"], typer.Option(help="Where the days come from.")
+]
+FromOption = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First night.")]
+ToOption = Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last night.")]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)]
+HistoryOption = Annotated[
+    int, typer.Option(help="Days of history that the first night takes in.", min=2, max=400)
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--home", help="Where its state goes; default: a folder of its own in var.")
+]
+PlotOption = Annotated[Path | None, typer.Option("--png", help="The plot; default: a file in its state.")]
 Steps, Operate, Review = "Steps of a night (the DAG's own commands)", "The stack", "For the reviewer"
 
 
@@ -265,7 +279,7 @@ def _decide(action: str, version: str, reason: str) -> None:
         registry = Registry(settings())
         seat, found = review.find(registry, version)
         line = getattr(review, action)(registry, seat, found.number, by=review.reviewer(), reason=reason)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _say(line)
 
     run_command(command)
 
@@ -274,7 +288,9 @@ def _decide(action: str, version: str, reason: str) -> None:
 def rollback(
     seat: SeatArgument,
     reason: ReasonOption,
-    to: Annotated[int | None, typer.Option(help="Version; default: the champion before this one.")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="Version; default: the champion before this one.", min=1)
+    ] = None,
 ) -> None:
     """Give the seat back to an earlier version; live in the service within seconds.
 
@@ -283,11 +299,19 @@ def rollback(
 
     def command() -> None:
         from nightshift import review
+        from nightshift.errors import SettingsError
         from nightshift.registry import Registry
+        from nightshift.seats import find_seat
 
-        found = review.find_seat(seat)
+        name, slash, number = seat.partition("/")
+        if slash:
+            raise SettingsError(
+                f"a rollback is of a seat, and {seat!r} names a version; to go back to that version: "
+                f"nightshift rollback {name} --to {number.removeprefix('v')}"
+            )
+        found = find_seat(seat)
         line = review.rollback(Registry(settings()), found, to, by=review.reviewer(), reason=reason)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _say(line)
 
     run_command(command)
 
@@ -297,9 +321,9 @@ def history(
     seat: SeatArgument,
     as_json: Annotated[bool, typer.Option("--json", help="A list of records, oldest first.")] = False,
 ) -> None:
-    """All that was decided about a seat: when, from, to, by whom, why, and on which exam.
+    """All that was decided about a seat, newest last: when (UTC), from, to, by whom, why, and on which exam.
 
-    Fails if a record was changed since it was written, and says which; the table is shown all the same.
+    Fails if a record was changed since it was written, and says which; the records are shown all the same.
 
     Example: nightshift history recommender --json
     """
@@ -307,36 +331,58 @@ def history(
 
 
 def _history(name: str, as_json: bool) -> None:
-    from nightshift import review
     from nightshift.errors import RegistryError
     from nightshift.registry import Registry
+    from nightshift.seats import find_seat
 
-    rows, wrong = Registry(settings()).audit(review.find_seat(name))
+    rows, wrong = Registry(settings()).audit(find_seat(name))
     if as_json:
+        for row in rows:
+            row["broken"] = "; ".join(x for x in wrong if x.startswith(f"record {row['number']} ")) or None
         print(json.dumps(rows, ensure_ascii=False))
     else:
-        table = Table("#", "at", "action", "version", "from", "to", "by", "reason", "exam")
         for row in rows:
-            plain = [_shown(row[key]) for key in ("number", "at", "action", "version", "from", "to")]
-            free = [Text(row[key]) for key in ("by", "reason")]
-            table.add_row(*plain, *free, row["exam_digest"][:12] or "–")
-        console.print(table)
+            _say(_headline(row))
+            if console.is_terminal:
+                console.print(Padding(Text(row["reason"]), (0, 0, 0, 4)))
+            else:  # one line, whatever its length: a pipe has no width
+                _say(f"    {row['reason']}")
     if wrong:
         raise RegistryError(f"the history of {name} is broken: {'; '.join(wrong)}")
+
+
+def _headline(row: dict[str, Any]) -> str:
+    """One record of the history but for its reason: `#3  2026-11-20 16:47  rollback  2 → 1  by root  exam 4cb1…`."""
+    moved = row["to"] == row["version"] and row["from"] != row["to"]
+    what = f"{row['from'] or 'nobody'} → {row['to']}" if moved else f"version {row['version']}"
+    words = [f"#{row['number']}", row["at"][:16].replace("T", " "), row["action"], what, f"by {row['by']}"]
+    if row["exam_digest"]:
+        words.append(f"exam {row['exam_digest'][:12]}")
+    return "  ".join(words)
 
 
 @app.command(rich_help_panel=Review)
 def outcomes(
     settle: Annotated[float, typer.Option(help="Minutes that a user has to do something.", min=0)] = 30,
+    look_only: Annotated[bool, typer.Option("--look-only", help="Judge, and change nothing.")] = False,
 ) -> None:
-    """What users did with the champions' answers; one that is worse than the one before is rolled back."""
+    """Judge champions by what users did with their answers. May roll a champion back!
+
+    One whose answers users do less with than with those of the champion before it, beyond noise, loses the seat at
+    once, as it does when the watch looks every hour. With --look-only nothing is moved and nothing is written.
+
+    Example: nightshift outcomes --look-only
+    """
     from nightshift.stack import environment
 
     words = [sys.executable, "-m", "monitoring.outcomes", "--settle", str(settle)]
+    words += ["--look-only"] if look_only else []
     done = subprocess.run(words, cwd=PROJECT, env=environment(settings()), stdout=subprocess.PIPE, text=True)
     leave_with(done.returncode)
-    table = Table("seat", "version", "requests", "rate", "previous", "rate before", "verdict")
     seats = json.loads(done.stdout.splitlines()[-1])["seats"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))  # without lines it fits 80 columns
+    for heading in ("seat", "version", "requests", "rate", "before", "its rate", "verdict"):
+        table.add_column(heading, no_wrap=True)
     for name, seen in seats.items():
         rates = ["–" if seen[key] is None else f"{seen[key]:.1%}" for key in ("rate", "rate_before")]
         verdict = "rolled back" if seen["rolled_back"] else seen["verdict"]
@@ -346,20 +392,18 @@ def outcomes(
         )  # fmt: skip
     console.print(table)
     for name, seen in seats.items():
-        console.print(f"{name}: {seen['reason']}")
+        _say(f"{name}: {seen['reason']}")
 
 
 @app.command(rich_help_panel=Review)
 def replay(
-    source: Annotated[str, typer.Option(help="market, online_retail or files.")],
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)
-    ] = None,
-    history: Annotated[int, typer.Option(help="Days of history that the first night takes in.", min=2)] = 60,
-    home: Annotated[Path | None, typer.Option(help="Where its state goes; default: var/replay.")] = None,
-    png: Annotated[Path | None, typer.Option(help="The plot; default: replay.png in its state.")] = None,
+    source: SourceOption,
+    start: FromOption,
+    end: ToOption,
+    data: DataOption = None,
+    history: HistoryOption = 60,
+    home: StateOption = None,
+    png: PlotOption = None,
 ) -> None:
     """Run past nights without Airflow; judge each Production model by the next day's real behaviour."""
     from nightshift import replay as replaying
@@ -374,16 +418,14 @@ def replay(
 
 @app.command(rich_help_panel=Review)
 def backtest(
-    source: Annotated[str, typer.Option(help="market, online_retail or files.")],
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of day files.", exists=True, file_okay=False)
-    ] = None,
-    history: Annotated[int, typer.Option(help="Days of history that the first night takes in.", min=2)] = 60,
+    source: SourceOption,
+    start: FromOption,
+    end: ToOption,
+    data: DataOption = None,
+    history: HistoryOption = 60,
     family: Annotated[str | None, typer.Option(help="Whose models are always promoted.")] = None,
-    home: Annotated[Path | None, typer.Option(help="Where its state goes; default: var/backtest.")] = None,
-    png: Annotated[Path | None, typer.Option(help="The plot; default: backtest.png in its state.")] = None,
+    home: StateOption = None,
+    png: PlotOption = None,
 ) -> None:
     """The whole policy on history: never retrain, always promote, our gate; what each would have found."""
     from nightshift import backtest as backtesting
@@ -405,6 +447,11 @@ def config() -> None:
     for name, field in Settings.model_fields.items():
         table.add_row(f"NIGHTSHIFT_{name.upper()}", _shown(values[name]), field.description or "")
     console.print(table)
+
+
+def _say(line: str) -> None:
+    """Print text that people wrote: as it is, and unbroken."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,8 @@
 """What a reviewer decides about a version, as the commands call it: approve, reject, override, roll back, freeze.
 
 Each returns the one line that tells what serves from now on and how to undo it. A yes to a version on hold counts only
-for what the gate asked: the same champion, and no later night's candidate; for anything else there is `override`.
+for what the gate asked: the same champion, the same reference, and no newer candidate (of a later night, or of the same
+night and family); for anything else there is `override`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from nightshift.errors import RegistryError, SettingsError
 from nightshift.moves import REASON_LIMIT
 from nightshift.registry import Registry, Version
-from nightshift.seats import SEATS, Seat
+from nightshift.seats import SEATS, Seat, find_seat
 
 _VERSION = re.compile(r"(?:(?P<seat>[^/]+)/)?v?(?P<number>\d{1,9})")
 
@@ -42,13 +44,6 @@ def find(registry: Registry, text: str, seats: Mapping[str, Seat] = SEATS) -> tu
     raise SettingsError(f"there is more than one version {number}: say {choices}")
 
 
-def find_seat(name: str, seats: Mapping[str, Seat] = SEATS) -> Seat:
-    """The seat of that name. Raises SettingsError, naming those there are."""
-    if name not in seats:
-        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(seats)}")
-    return seats[name]
-
-
 def reviewer() -> str:
     """The name that a decision made here is recorded under: the user's."""
     try:
@@ -61,17 +56,20 @@ def approve(registry: Registry, seat: Seat, number: int, *, by: str, reason: str
     """Seat a version that the gate put on hold.
 
     Raises:
-        RegistryError: it is not on hold, was reviewed before, was examined against another champion than sits there
-            now, or a later night's candidate was examined since.
+        PackageError: it cannot be loaded: the service would go on with the version it has.
+        RegistryError: it is not on hold, was reviewed or withdrawn before, was examined against another champion or
+            reference than the seat has now, or a newer candidate was examined since.
     """
     reason = _reason(reason)
     registry.settle(seat)
     version, champion = registry.get(seat, number), registry.champion(seat)
     against = _may_be_approved(registry, seat, version, champion)
+    registry.load(seat, number)
     digest = version.tags.get("exam_digest", "")
     registry.promote(
         seat, number, by=by, reason=reason, exam_digest=digest, expected=against, action="approve"
     )
+    _note(registry, seat, number, "Approved", by, reason)
     return _seated(seat, number, champion)
 
 
@@ -92,6 +90,7 @@ def override(registry: Registry, seat: Seat, number: int, *, by: str, reason: st
         seat, number, by=by, reason=reason, exam_digest=version.tags.get("exam_digest", ""),
         expected=champion.number if champion else None, action="override",
     )  # fmt: skip
+    _note(registry, seat, number, "Seated against the gate's verdict", by, reason)
     said = version.tags.get("verdict_reason", "")
     verdict = version.tags.get("verdict")
     gate = f'The gate had said "{verdict}": {said}' if verdict else "The gate had not examined it."
@@ -105,7 +104,9 @@ def reject(registry: Registry, seat: Seat, number: int, *, by: str, reason: str)
     Raises:
         RegistryError: it holds the seat (roll it back instead), is the reference, or was rejected before.
     """
-    registry.reject(seat, number, by=by, reason=_reason(reason))
+    reason = _reason(reason)
+    registry.reject(seat, number, by=by, reason=reason)
+    _note(registry, seat, number, "Rejected", by, reason)
     champion = registry.champion(seat)
     serves = f"version {champion.number} goes on serving" if champion else "nobody sits in the seat"
     instead = _command("override", _name(seat, number))
@@ -121,7 +122,7 @@ def rollback(
 
     Raises:
         NoChampionError: there is no earlier champion.
-        RegistryError: `to` holds the seat, or the champion is not the expected one any more.
+        RegistryError: `to` holds the seat, or was rejected, or the champion is not the expected one any more.
         PackageError: `to` has never held the seat, and cannot be loaded.
     """
     reason = _reason(reason)
@@ -132,8 +133,10 @@ def rollback(
     back = registry.rollback(
         seat, to=to, by=by, reason=reason, expected=expected or (lost.number if lost else None)
     )
+    _note(registry, seat, back.number, "Given the seat back", by, reason)
     line = f"{_name(seat, back.number)} serves again within seconds"
     if lost is not None:
+        _note(registry, seat, lost.number, "Rolled back", by, reason)
         line += f", and the gate will not seat version {lost.number} again. "
         line += _undo("override", _name(seat, lost.number))
     reference = registry.reference(seat)
@@ -179,22 +182,44 @@ def _may_be_approved(
     if verdict != "hold":
         why = tags.get("verdict_reason", "no reason is recorded")
         raise RegistryError(f'{name} is not on hold: the gate said "{verdict}" ({why}); {instead}')
-    against, now = tags.get("examined_against"), str(champion.number) if champion else "nobody"
+    against, now = tags.get("examined_against"), _number(champion)
     if against != now:
         met = f"against {_who(against)}" if against else "against nobody knows whom"
         raise RegistryError(
             f"{name} was examined {met}, and {_who(now)} holds the seat now: "
             f"run `nightshift gate {seat.name}` again; {instead}"
         )
-    night = tags.get("night", "")
-    later = [v for v in registry.versions(seat) if "verdict" in v.tags and v.tags.get("night", "") > night]
-    if later:
-        newest = max(later, key=lambda v: (v.tags["night"], v.number))
+    frozen = tags.get("examined_reference")  # verdicts from before it was written down have none
+    if frozen is not None and frozen != (reference := _number(registry.reference(seat))):
         raise RegistryError(
-            f"version {newest.number} of the later night {newest.tags['night']} was examined since "
+            f"{name} was held against {_who(frozen)} as the reference, and the reference is {_who(reference)} now: "
+            f"run `nightshift gate {seat.name}` again; {instead}"
+        )
+    examined = [v for v in registry.versions(seat) if "verdict" in v.tags]
+    if newer := [other for other in examined if _supersedes(other, version)]:
+        newest = max(newer, key=lambda v: (v.tags.get("night", ""), v.number))
+        night, later = newest.tags.get("night", ""), newest.tags.get("night") != tags.get("night")
+        of = f"the later night {night}" if later else f"the same night {night} and family"
+        raise RegistryError(
+            f"version {newest.number} of {of} was examined since "
             f'(the gate said "{newest.tags["verdict"]}"), so {name} is out of date; {instead}'
         )
     return champion.number if champion else None
+
+
+def _supersedes(other: Version, version: Version) -> bool:
+    """Whether `other` is a newer candidate than `version`: the gate examines the newest of each night and family."""
+    theirs, ours = other.tags.get("night", ""), version.tags.get("night", "")
+    again = theirs == ours and other.tags.get("family") == version.tags.get("family")
+    return theirs > ours or (again and other.number > version.number)
+
+
+def _note(registry: Registry, seat: Seat, number: int, did: str, by: str, reason: str) -> None:
+    """A line above the gate's words on the version's page, which were written before a person decided."""
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    line = f"**{did} by {by}, {when}:** {' '.join(reason.split())}"
+    version = registry.get(seat, number)
+    registry.annotate(seat, number, tags={}, description=f"{line}\n\n{version.description}".strip())
 
 
 def _reason(text: str) -> str:
@@ -217,6 +242,10 @@ def _seated(seat: Seat, number: int, before: Version | None) -> str:
 
 def _name(seat: Seat, number: int) -> str:
     return f"{seat.name}/{number}"
+
+
+def _number(version: Version | None) -> str:
+    return str(version.number) if version is not None else "nobody"
 
 
 def _who(number: str) -> str:

@@ -76,18 +76,19 @@ class Seating(ABC):
         action: by the gate, by a reviewer whom the gate asked, or by one against its verdict.
 
         Raises:
-            RegistryError: there is no such version, it is not ready, it was rejected (an override may seat it all
-                the same), no reason is given, the champion is not the expected one any more, or another mover came
-                first.
+            RegistryError: there is no such version, it is not ready, it was rejected or rolled back (an override may
+                seat it all the same), no reason is given, the champion is not the expected one any more, or another
+                mover came first.
         """
         with self._turn(seat, by) as (mine, state):
             if state.champion != number:
                 exam, again = ("during the exam", "run the gate again") if action == "promote" else _MEANWHILE
                 _expect(seat, state.champion, expected, exam, again)
             version = self.get(seat, number)
-            if "rejected" in version.tags and action != "override":
+            if version.withdrawn and action != "override" and state.champion != number:
                 raise RegistryError(
-                    f"seat {seat.name}: version {number} was rejected ({version.tags['rejected']})"
+                    f"seat {seat.name}: version {number} was withdrawn ({version.withdrawn}): "
+                    f"{'run the gate again; ' if action == 'promote' else ''}{_instead(version)}"
                 )
             self._move(seat, state, version, action, mine, by=by, reason=reason, exam_digest=exam_digest)
 
@@ -110,8 +111,8 @@ class Seating(ABC):
 
         Raises:
             NoChampionError: there is no earlier champion to go back to.
-            RegistryError: `to` does not exist, or holds the seat already; the champion is not the expected one any
-                more, or another mover came first.
+            RegistryError: `to` does not exist, was rejected, or holds the seat already; the champion is not the
+                expected one any more, or another mover came first.
         """
         with self._turn(seat, by) as (mine, state):
             _expect(seat, state.champion, expected, *_MEANWHILE)
@@ -125,17 +126,29 @@ class Seating(ABC):
                 raise RegistryError(
                     f"seat {seat.name}: version {to} holds the seat already; nothing was changed"
                 )
-            self._move(seat, state, self.get(seat, to), "rollback", mine, by=by, reason=reason)
+            version = self.get(seat, to)
+            if "rejected" in version.tags:
+                raise RegistryError(
+                    f"seat {seat.name}: version {to} was rejected ({version.tags['rejected']}): a rollback does not "
+                    f"return to it; {_instead(version)}"
+                )
+            self._move(seat, state, version, "rollback", mine, by=by, reason=reason)
         return self.get(seat, to)
 
     def hold(self, seat: Seat, number: int, *, by: str, reason: str, exam_digest: str) -> None:
         """Put a version on hold until a person decides. Does nothing if this exam put it there already.
 
         Raises:
-            RegistryError: it holds the seat, there is no such version, or no reason is given.
+            RegistryError: it holds the seat, was rejected or rolled back, there is no such version, or no reason is
+                given.
         """
         with self._turn(seat, by) as (mine, state):
             version = self.get(seat, number)
+            if version.withdrawn:
+                raise RegistryError(
+                    f"seat {seat.name}: version {number} was withdrawn ({version.withdrawn}): run the gate again; "
+                    f"{_instead(version)}"
+                )
             held = [move for move in state.log if move.version == number and move.action == "hold"]
             staged = version.tags.get("stage") == "Staging"
             if not (staged and held and held[-1].exam_digest == exam_digest):
@@ -198,8 +211,14 @@ class Seating(ABC):
                 yield mine, state
 
     def _settle(self, seat: Seat, state: SeatState, move: Move) -> None:
+        """Finish or undo the move that was killed. Versions may have been deleted since, whatever it is about."""
         if move.seats and not move.took_place(state.champion):
-            self._set_alias(seat, PREVIOUS, move.previous)
+            back = move.previous
+            if back is not None and not self._is_there(seat, back):
+                back = self._way_back(seat, moves.succession(state.log, state.champion))
+            self._set_alias(seat, PREVIOUS, back)
+            self._keep(seat, replace(move, state="abandoned"))
+        elif not self._is_there(seat, move.version):
             self._keep(seat, replace(move, state="abandoned"))
         else:  # what does not move the seat can be done over from any point
             self._finish(seat, move)
@@ -249,28 +268,32 @@ class Seating(ABC):
 
     def _finish(self, seat: Seat, move: Move) -> None:
         """What follows the alias: the reference, the tags that mirror it all, and the record that it is done."""
-        if move.seats or move.action == "freeze":
+        if (move.seats or move.action == "freeze") and self._is_there(seat, move.reference):
             self._set_alias(seat, REFERENCE, move.reference)
         if move.seats:
             for tag in self.get(seat, move.version).tags.keys() & set(WITHDRAWN):  # somebody wants it back
                 self._remove_version_tag(seat, move.version, tag)
         self.annotate(seat, move.version, tags=moves.marks(move))
-        if move.seats and move.source is not None:
+        if move.seats and move.source is not None and self._is_there(seat, move.source):
             self.annotate(seat, move.source, tags=moves.marks_of_the_loser(move))
         if move.action == "reject":  # it may have been the version before
             state = self._state(seat)
             self._set_alias(seat, PREVIOUS, self._way_back(seat, moves.succession(state.log, state.champion)))
         self._keep(seat, replace(move, state="done"))
 
+    def _is_there(self, seat: Seat, number: int | None) -> bool:
+        return number is not None and self._find(seat, number) is not None
+
     def _keep(self, seat: Seat, move: Move) -> None:
         self._set_tag(seat, moves.key_of(move), moves.written(move))
 
     def _reference(self, seat: Seat, state: SeatState) -> Version | None:
-        log = state.log
-        if log and log[-1].took_place(state.champion) and log[-1].state == "started":
-            return self._find(seat, log[-1].reference) if log[-1].reference is not None else None
-        if REFERENCE in state.aliases:
-            return self.get(seat, state.aliases[REFERENCE])
+        log, begun = state.log, state.unfinished
+        moved = begun is not None and begun.took_place(state.champion)
+        named = begun.reference if begun and moved else state.aliases.get(REFERENCE)
+        found = self._find(seat, named) if named is not None else None
+        if found is not None:
+            return found
         known = (self._find(seat, number) for number in moves.champions(log, state.champion))
         return next((version for version in known if version and not version.withdrawn), None)
 
@@ -320,6 +343,12 @@ class _Tags:
 
     def remove(self, key: str) -> None:
         self.registry._set_tag(self.seat, key, None)
+
+
+def _instead(version: Version) -> str:
+    """What to do about a refusal: everything else about a withdrawn version is a person's decision."""
+    seated = f'nightshift override {version.seat}/{version.number} --reason "…"'
+    return f"nothing was changed; to seat it all the same: {seated}"
 
 
 def _expect(

@@ -6,6 +6,7 @@ a seat with a packaged model that follows the seat's protocol; serving and the g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Protocol
@@ -57,11 +58,11 @@ FORECASTER = Seat(
 SEATS: dict[str, Seat] = {seat.name: seat for seat in (RECOMMENDER, FORECASTER)}
 
 
-def find_seat(name: str) -> Seat:
+def find_seat(name: str, seats: Mapping[str, Seat] = SEATS) -> Seat:
     """The seat of that name. Raises SettingsError, naming those there are."""
-    if name not in SEATS:
-        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(SEATS)}")
-    return SEATS[name]
+    if name not in seats:
+        raise SettingsError(f"there is no seat {name!r}; the seats are {', '.join(seats)}")
+    return seats[name]
 
 
 # NUL is the one character that PostgreSQL cannot store in a text.

@@ -119,8 +119,10 @@ class Champion(Generic[Ready]):
             "night": tags.get("night"),
             "verdict": tags.get("verdict"),
             "verdict_reason": tags.get("verdict_reason"),
+            **{tag: tags.get(tag) for tag in ("review", "reviewed_by", "review_reason")},
             "exam": exam_figures(tags),
-            "training": bundle.metrics,
+            # Its run also holds what users did with its answers, as it was when this service seated it.
+            "training": {k: v for k, v in bundle.metrics.items() if not k.startswith("live_")},
             **self._about(bundle.ready),
             "note": note,
         }

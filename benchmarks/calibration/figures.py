@@ -95,7 +95,7 @@ def _slices(axis: Any, one: dict[str, Any]) -> None:
     axis.axhline(95, color="black", linewidth=0.8, linestyle=":")
     axis.set(
         title="5 % better on average, worse on one slice", xlabel="quality lost on the slice, %",
-        ylabel="caught by the gate, % of nights", ylim=(-3, 104), xticks=[20, 40, 60, 80, 100],
+        ylabel="not promoted by the gate, % of nights", ylim=(-3, 104), xticks=[20, 40, 60, 80, 100],
         xticklabels=["20", "40", "60", "80", "random\nlists"],
     )  # fmt: skip
     if groups:

@@ -14,6 +14,7 @@ from datetime import date
 
 import numpy as np
 
+from nightshift.seats import RECOMMENDER
 from training.evidence import Sitting
 
 PRIMARY, COVERAGE = "ndcg_at_100", "coverage_at_10"
@@ -124,6 +125,7 @@ class Mixture:
             per_unit={column: v for column, v in columns.items() if not column.startswith(SLICE)},
             totals={COVERAGE: float(shown[:-1].mean())},
             slices={c.removeprefix(SLICE): v for c, v in columns.items() if c.startswith(SLICE)},
+            slice_metric=RECOMMENDER.primary_metric,
             trained_until=TRAINED_UNTIL,
         )
 

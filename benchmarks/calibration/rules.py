@@ -7,6 +7,7 @@ from collections.abc import Callable
 from training.checks import contest
 from training.checks.case import Case
 from training.evidence import Evidence
+from training.families import FAMILIES
 from training.gate import Verdict, decide
 from training.policy import Policy
 
@@ -17,6 +18,11 @@ RULES = {
     "higher_wins": "higher metric wins",
     "tolerance": "within 1 % tolerance",
 }
+
+
+def rivals_of(seat: str) -> int:
+    """How many candidates a usual night has: one a family. Each is judged with intervals as wide as that asks for."""
+    return sum(family.seat == seat for family in FAMILIES.values())
 
 
 def verdict_of(evidence: Evidence, policy: Policy) -> Verdict:

@@ -8,17 +8,17 @@ from datetime import date
 
 import numpy as np
 
-from benchmarks.calibration.pools import PRIMARY, TRAINED_UNTIL, Mixture, Pool, broken, levelled
-from benchmarks.calibration.rules import CHEAP, PROMOTES, RULES, verdict_of
+from benchmarks.calibration.pools import PRIMARY, SLICE, TRAINED_UNTIL, Mixture, Pool, broken, levelled
+from benchmarks.calibration.rules import CHEAP, PROMOTES, RULES, rivals_of, verdict_of
 from training.evidence import Evidence, Lineage, Measured, Sitting
 from training.policy import Policy
 
+SEAT = "recommender"
 EXAM = date(2026, 2, 1), date(2026, 2, 4)
 STEPS = (-0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05)  # truly worse, equal, better
 LIFT = 0.05  # how much better on average the candidate with a broken slice is
 EVERYTHING = 1.0  # share of a slice's quality that is lost: the lists there are random ones
 LOSSES = (0.2, 0.4, 0.6, 0.8)
-SMALL = 30  # units: smaller slices no policy of ours judges
 # The gate resamples by the exam's digest and keeps its resamples, so nights share a few digests. That ties their
 # bootstrap's own noise together (3 % of an interval's width), not the nights, whose users are drawn anew.
 DIGESTS = 8
@@ -45,27 +45,42 @@ class Outcome:
     units: int = 0
 
 
-def scenarios(pool: Pool) -> list[Scenario]:
+def scenarios(pool: Pool, policy: Policy) -> list[Scenario]:
     """What a pool's nights are of: every step, and every slice that is broken outright."""
-    return [*(Scenario("step", level) for level in STEPS), *broken_outright(pool)]
+    return [*(Scenario("step", level) for level in STEPS), *broken_outright(pool, policy)]
 
 
-def broken_outright(pool: Pool) -> list[Scenario]:
-    return [Scenario("broken", LIFT, group, EVERYTHING) for group in [*judged_groups(pool), *pool.wrecks]]
+def broken_outright(pool: Pool, policy: Policy) -> list[Scenario]:
+    groups = [*breakable_groups(pool, policy), *pool.wrecks]
+    return [Scenario("broken", LIFT, group, EVERYTHING) for group in groups]
 
 
-def broken_in_part(pool: Pool) -> list[Scenario]:
+def broken_in_part(pool: Pool, policy: Policy) -> list[Scenario]:
     """The curve: each slice of users, losing ever more."""
-    return [Scenario("broken", LIFT, group, loss) for group in judged_groups(pool) for loss in LOSSES]
+    groups = breakable_groups(pool, policy)
+    return [Scenario("broken", LIFT, group, loss) for group in groups for loss in LOSSES]
 
 
-def judged_groups(pool: Pool) -> list[str]:
-    """Slices of users that an exam has enough units of, and whose loss the rest can make up for."""
-    return [
-        group
-        for group, mask in pool.groups.items()
-        if mask.mean() * pool.exam_units >= SMALL and _made_up_for(pool, group)
-    ]
+def breakable_groups(pool: Pool, policy: Policy) -> list[str]:
+    """Slices of users of which an exam has as many as the policy asks for on average, and whose loss the rest can make
+    up for."""
+    return [group for group in pool.groups if not _why_not(pool, policy, group)]
+
+
+def left_out(pool: Pool, policy: Policy) -> dict[str, str]:
+    """Slices of the exam that no candidate here is broken on → why."""
+    reasons = {group: _why_not(pool, policy, group) for group in pool.groups}
+    others = [column.removeprefix(SLICE) for column in pool.columns if column.startswith(SLICE)]
+    reasons |= {name: "of items" for name in others if name not in pool.groups and name not in pool.wrecks}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def _why_not(pool: Pool, policy: Policy, group: str) -> str:
+    if policy.slices is None:
+        return "the policy judges no slices"
+    if pool.groups[group].mean() * pool.exam_units < policy.slices.min_units:
+        return "too few to judge"
+    return "" if _made_up_for(pool, group) else "too many for the rest to make up for"
 
 
 def _made_up_for(pool: Pool, group: str) -> bool:
@@ -128,6 +143,7 @@ def evidence_of(
         behaviour=Measured(dict(policy.behaviour)),
         lineage=Lineage(commit="0" * 40, dirty=False),
         infra=Measured(dict(policy.infra)),
+        rivals=rivals_of(SEAT),
     )
 
 

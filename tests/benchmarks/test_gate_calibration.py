@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks import gate_calibration
-from benchmarks.calibration import figures, market, ratchet, report, scenarios, topics
+from benchmarks.calibration import figures, market, ratchet, report, rules, scenarios, topics
 from benchmarks.calibration.pools import PRIMARY, Pool, broken, levelled, pairs
 from benchmarks.calibration.scenarios import Scenario
 from benchmarks.calibration.shares import average, share
+from benchmarks.calibration.topics import Contest
 from nightshift.commands import plain
 from training.policy import Policy, policy_of
 
@@ -125,6 +126,11 @@ def test_the_figures_have_their_keys_and_hold_their_estimates(pool: Pool) -> Non
     assert line["false_promotion_equal"]["always"]["estimate"] == 1
     assert line["slice_caught"]["always"]["estimate"] == 0
     assert found["bars"]
+    assert line["slice_caught_own"]["ours"]["estimate"] <= line["slice_caught"]["ours"]["estimate"]
+    outright = [row["caught"]["estimate"] for row in found["by_slice"] if row["loss"] == 1]
+    assert line["slice_worst"]["caught"]["estimate"] == min(outright)
+    assert line["rivals"] == 2 and "given these 2 pools" in line["intervals"]
+    assert all(len(estimates) == 2 for estimates in line["by_pool"].values())
 
 
 def test_the_plot_and_the_tables_are_made_of_what_there_is(
@@ -136,10 +142,12 @@ def test_the_plot_and_the_tables_are_made_of_what_there_is(
     }
     figures.plot(found, tmp_path / "docs" / "gate.png")
     assert (tmp_path / "docs" / "gate.png").stat().st_size > 20_000
-    report.show(found, gate_calibration.forecaster_figures([topics.false_promotions(1)]))
-    printed = capsys.readouterr().out
+    report.show(found, gate_calibration.forecaster_figures([topics.promotions(1)]))
+    printed = " ".join(capsys.readouterr().out.split())
     assert "online_retail is left out: no files" in printed
     assert "always promote" in printed
+    assert "judged as one of 2 candidates" in printed and "given these 1 pools" in printed
+    assert "Worst slice: " in printed and "too many for the rest to make up for: country: KR" in printed
 
 
 def test_a_share_has_wilsons_interval() -> None:
@@ -155,10 +163,58 @@ def test_a_mean_has_an_interval_about_it() -> None:
     assert average([0.2] * 5)["low"] == pytest.approx(0.2) == average([0.2] * 5)["high"]
 
 
+def test_a_candidate_is_judged_as_one_of_the_seats_families(pool: Pool, policy: Policy) -> None:
+    cast = tuple(levelled(pool, 0.0, seed=seed) for seed in pool.seeds[:3])
+    night = scenarios.evidence_of(pool, policy, "exam", np.arange(100), cast, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert night.rivals == rules.rivals_of("recommender") == 2
+    assert rules.rivals_of("forecaster") == 4
+
+
+def test_a_slice_is_broken_from_the_policys_size_on_and_the_rest_are_named(
+    pool: Pool, policy: Policy
+) -> None:
+    assert policy.slices is not None
+    new = float(pool.groups["users: new"].mean() * pool.exam_units)
+    for least, played in ((int(new), True), (int(new) + 1, False)):
+        asked = policy.model_copy(
+            update={"slices": policy.slices.model_copy(update={"min_units": max(least, 1)})}
+        )
+        assert ("users: new" in scenarios.breakable_groups(pool, asked)) is played
+        assert ("users: new" in scenarios.left_out(pool, asked)) is not played
+    missing = scenarios.left_out(pool, policy)
+    assert "too many" in missing["country: KR"] and "too many" in missing["users: returning"]
+    broken_here = {one.group for one in scenarios.broken_outright(pool, policy)}
+    assert broken_here | set(missing) == {
+        c.removeprefix("slice ") for c in pool.columns if c.startswith("slice ")
+    }
+    assert not broken_here & set(missing)
+
+
+def test_a_slice_left_out_of_some_pools_says_so() -> None:
+    found = report.left_out([{"a": "too few", "b": "of items"}, {"b": "of items"}])
+    assert found == {"a": "too few (in 1 of 2 pools)", "b": "of items"}
+
+
 def test_what_topics_share_makes_an_equal_forecaster_look_better_more_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(topics, "TOPICS", (120,))
-    monkeypatch.setattr(topics, "COMMON", (0.0, 0.5))
-    found = topics.false_promotions(60)
-    assert np.mean(found[120, 0.5]) > np.mean(found[120, 0.0])
+    apart, alike, surer = (
+        Contest(120, 0.0, 0.0, 0.95),
+        Contest(120, 0.5, 0.0, 0.95),
+        Contest(120, 0.5, 0.0, 0.999),
+    )
+    monkeypatch.setattr(topics, "contests", lambda policy: [apart, alike, surer])
+    found = topics.promotions(60)
+    assert np.mean(found[alike]) > np.mean(found[apart])
+    assert np.mean(found[alike]) > np.mean(found[surer])
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.05, 0.10])
+def test_a_better_forecasters_error_is_lower_by_its_gain(gain: float) -> None:
+    random, policy = np.random.default_rng(0), policy_of("forecaster")
+    nights = [topics._evidence(policy, Contest(120, 0.0, gain, 0.95), "exam", random) for _ in range(150)]
+    candidate, champion = (
+        np.mean([model.figure("mse") for model in models if model is not None])
+        for models in ([night.candidate for night in nights], [night.champion for night in nights])
+    )
+    assert 1 - candidate / champion == pytest.approx(gain, abs=0.01)

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import mlflow.pyfunc
 import pytest
 
 from monitoring import outcomes
@@ -45,20 +46,37 @@ def home(mlflow_server: Settings, tmp_path: Path) -> Iterator[Settings]:
         registry.client.delete_registered_model_alias(name, PRODUCTION)
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recommender's package that can be loaded."""
+    folder = tmp_path_factory.mktemp("package")
+    table = folder / "table.json"
+    table.write_text(json.dumps({"items": ["i1"], "scores": {}}))
+    predictor = Path(__file__).parents[1] / "training" / "tiny_predictor.py"
+    mlflow.pyfunc.save_model(
+        str(folder / "model"), python_model=str(predictor), artifacts={"table": str(table)}, pip_requirements=[]
+    )  # fmt: skip
+    return folder / "model"
+
+
 class World:
     """A seat, its champions, and users who act on what they show. Time passes by `now`, not by waiting."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, package: Path) -> None:
         self.settings = settings
+        self.package = package
         self.registry = Registry(settings)
         self.log = EventLog(settings.eventlog_uri)
 
-    def seat(self, action: Action = "promote") -> int:
+    def seat(self, action: Action = "promote", torn: bool = False) -> int:
         client = self.registry.client
         found = client.get_experiment_by_name("nightshift/test-outcomes")
         experiment = found.experiment_id if found else client.create_experiment("nightshift/test-outcomes")
         run_id = client.create_run(experiment).info.run_id
-        client.log_text(run_id, "no model, and nobody loads it", "model/nothing.txt")
+        if torn:
+            client.log_text(run_id, "no model", "model/nothing.txt")
+        else:
+            client.log_artifacts(run_id, str(self.package), "model")
         client.set_terminated(run_id)
         version = self.registry.submit(RECOMMENDER, run_id=run_id, model_uri=f"runs:/{run_id}/model", tags={})
         self.registry.promote(RECOMMENDER, version.number, by="test", reason="test", action=action)
@@ -99,8 +117,8 @@ class World:
 
 
 @pytest.fixture
-def world(home: Settings) -> Iterator[World]:
-    world = World(home)
+def world(home: Settings, package: Path) -> Iterator[World]:
+    world = World(home, package)
     yield world
     world.log.close()
 
@@ -180,6 +198,38 @@ def test_drift_and_a_withdrawn_former_champion_forbid_a_move_and_nothing_else_do
     assert world.judged()["rolled_back"] and world.champion() == former
 
 
+def test_a_former_champion_that_cannot_be_loaded_or_is_gone_does_not_get_the_seat_back(world: World) -> None:
+    former = world.seat(torn=True)
+    world.serve(former, 200, ago=2)
+    champion = world.seat()
+    world.serve(champion, 100)
+    seen = world.judged()
+    assert (seen["verdict"], seen["rolled_back"], world.champion()) == ("worse", False, champion)
+    assert f"it stays: v{former} cannot be loaded" in seen["reason"]
+    world.registry.client.delete_model_version(RECOMMENDER.registered_model, str(former))
+    assert f"it stays: v{former} before it was deleted" in world.judged()["reason"]
+    assert world.champion() == champion
+
+
+def test_what_was_seen_is_kept_before_the_move_and_not_replaced_by_no_evidence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, champion = two_champions(world, clicked=100)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "rollback", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.judged()
+    assert world.registry.get(RECOMMENDER, champion).tags["live_verdict"] == "worse"
+    assert world.judged()["rolled_back"] and world.champion() == former
+    world.registry.promote(RECOMMENDER, champion, by="test", reason="again", action="override")
+    assert world.judged()["verdict"] == "no evidence"
+    assert world.registry.get(RECOMMENDER, champion).tags["live_verdict"] == "worse"
+
+
 def test_only_the_sitting_counts_not_what_a_version_answered_before_it(world: World) -> None:
     first = world.seat()
     world.serve(first, 500, ago=2)
@@ -254,4 +304,28 @@ def test_an_event_log_that_is_away_is_an_error_and_moves_nobody(
         leftover.unlink()
     with pytest.raises(EventLogError):
         world.judged()
+    assert world.champion() == champion
+
+
+def test_who_only_looks_is_told_the_verdict_and_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former, champion = two_champions(world, clicked=100)
+    monkeypatch.setattr(outcomes, "read_settings", lambda: world.settings)
+    outcomes.main(["--settle", "0", "--look-only"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    seen = result["seats"]["recommender"]
+    later = outcomes.outcomes(
+        world.settings, list(SEATS.values()), now=datetime.now(UTC) + timedelta(hours=1), act=False
+    )["seats"]["recommender"]
+    assert (later["verdict"], later["rolled_back"], world.champion()) == ("worse", False, champion)
+    assert f"v{former} would get the seat back" in later["reason"]
+    assert "live_verdict" not in world.registry.get(RECOMMENDER, champion).tags
+    assert read_step(world.settings, TINY_START, "outcomes") is None
+    assert seen["champion"] == champion
+    shown = subprocess.run(
+        [sys.executable, "-c", "from nightshift.cli import main; main()", "outcomes", "--look-only"],
+        env={**os.environ, **world.settings.exportable(), "COLUMNS": "80"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
     assert world.champion() == champion

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,6 +78,32 @@ def test_an_unknown_seat_is_answered_with_those_there_are(tmp_path: Path, words:
     assert done.returncode == 1 and "the seats are recommender" in done.stderr
 
 
+def test_a_rollback_of_a_version_is_answered_with_the_command_that_was_meant(tmp_path: Path) -> None:
+    done = call(tmp_path, "rollback", "recommender/1", "--reason", "x")
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "nightshift rollback recommender --to 1" in done.stderr
+    assert call(tmp_path, "rollback", "recommender", "--to", "0", "--reason", "x").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["replay", "backtest"])
+def test_past_nights_of_an_unknown_source_are_refused_with_those_there_are(
+    tmp_path: Path, command: str
+) -> None:
+    days = ("--from", "2026-10-01", "--to", "2026-10-02")
+    done = call(tmp_path, command, "--source", "rubbish", *days)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for source in ("rubbish", "market", "online_retail", "files"):
+        assert source in done.stderr
+    long = call(tmp_path, command, "--source", "market", *days, "--history", "401")
+    assert long.returncode == 2 and "--history" in long.stderr and "Traceback" not in long.stderr
+
+
+def test_help_for_outcomes_says_that_it_may_roll_back_and_how_only_to_look() -> None:
+    told = CliRunner().invoke(app, ["outcomes", "--help"], env={"COLUMNS": "80"}).output
+    assert "May roll a champion back" in " ".join(told.split())
+    assert "Example: nightshift outcomes --look-only" in told
+
+
 @pytest.mark.parametrize("command", ["approve", "reject", "override", "freeze", "rollback", "history"])
 def test_help_for_the_reviewer_teaches_with_an_example(command: str) -> None:
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
@@ -110,9 +137,41 @@ def test_a_reviewer_overrides_rolls_back_and_reads_the_history_even_where_it_is_
     text = registry.client.get_registered_model(seat.registered_model).tags["move.000001"]
     edited = text.replace("그래요", "아니요")
     registry.client.set_registered_model_tag(seat.registered_model, "move.000001", edited)
-    done = run(app, ["history", "recommender"], env={"COLUMNS": "200"})
+    done = run(app, ["history", "recommender"])
     assert done.exit_code == 1 and "[good] 아니요" in done.stdout
-    assert f"record 1 (override of version {second}) was changed after it was written" in done.stderr
+    remark = f"record 1 (override of version {second}) was changed after it was written"
+    assert remark in done.stderr
+    done = run(app, ["history", "recommender", "--json"])
+    marks = [record["broken"] for record in json.loads(done.stdout)]
+    assert done.exit_code == 1 and (marks[0], marks[1]) == (None, remark)
+
+
+def test_the_history_has_two_lines_a_record_and_cuts_nothing_in_a_pipe(
+    mlflow_server: Settings,
+    registry: Registry,
+    seat: Seat,
+    submit: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SEATS, seat.name, seat)
+    monkeypatch.setattr(cli, "settings", lambda: mlflow_server)
+    first, second = submit(), submit()
+    reason = "the lists were all umbrellas, " * 8 + "and that was that"
+    registry.promote(
+        seat, first, by="the gate", reason="nobody sat there", exam_digest="4cb1a9b2e45d" + "0" * 52
+    )
+    registry.hold(seat, second, by="the gate", reason="ask somebody", exam_digest="")
+    registry.promote(seat, second, by="mina", reason="yes", action="override")
+    registry.rollback(seat, to=None, by="mina", reason=reason)
+    done = CliRunner().invoke(app, ["history", "recommender"], env={"COLUMNS": "80"})
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and len(lines) == 8
+    assert re.fullmatch(
+        rf"#0  \d{{4}}-\d\d-\d\d \d\d:\d\d  promote  nobody → {first}  by the gate  exam 4cb1a9b2e45d",
+        lines[0],
+    )
+    assert f"  hold  version {second}  by the gate" in lines[2]
+    assert f"  rollback  {second} → {first}  by mina" in lines[6] and lines[7] == f"    {reason}"
 
 
 def test_publishing_before_the_audit_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("no_other_machine")
 def held(registry: Registry, seat: Seat, submit: Callable[..., int]) -> Callable[..., int]:
     """A version that the gate put on hold, examined against `against`."""
 
-    def _held(against: int | str, night: str = "2026-09-28", which: str = "good") -> int:
-        number = submit(which, night=night)
+    def _held(against: int | str, night: str = "2026-09-28", which: str = "good", **more: str) -> int:
+        number = submit(which, night=night, **more)
         tags = {"verdict": "hold", "verdict_reason": "asked", "exam_digest": f"d{number}"}
         registry.annotate(seat, number, tags={**tags, "examined_against": str(against)})
         registry.hold(seat, number, by="the gate", reason="asked", exam_digest=f"d{number}")
@@ -80,16 +80,52 @@ def test_a_yes_counts_only_for_what_the_gate_asked(
     assert aliases(registry, seat) == {PRODUCTION: first}
 
 
+def test_a_newer_candidate_of_the_night_or_another_reference_makes_a_hold_stale_and_a_rival_does_not(
+    registry: Registry, seat: Seat, submit: Callable[..., int], held: Callable[..., int]
+) -> None:
+    first, spare = submit(), submit()
+    registry.promote(seat, first, by="the gate", reason="empty")
+    older, newer = held(first, family="ncf"), held(first, family="ncf", examined_reference=str(first))
+    rival = submit(night="2026-09-28", family="als")
+    registry.annotate(seat, rival, tags={"verdict": "keep"})
+    with pytest.raises(RegistryError, match=f"version {newer} of the same night 2026-09-28 and family was"):
+        review.approve(registry, seat, older, by="mina", reason="yes")
+    registry.freeze(seat, spare, by="mina", reason="a good one")
+    with pytest.raises(RegistryError, match=f"against version {first} as the reference, .* version {spare}"):
+        review.approve(registry, seat, newer, by="mina", reason="yes")
+    registry.freeze(seat, first, by="mina", reason="back")
+    assert "serves within seconds" in review.approve(registry, seat, newer, by="mina", reason="yes")
+
+
+def test_a_yes_to_a_version_that_cannot_be_loaded_moves_nobody(
+    registry: Registry, seat: Seat, submit: Callable[..., int], held: Callable[..., int]
+) -> None:
+    first = submit()
+    registry.promote(seat, first, by="the gate", reason="empty")
+    torn = held(first, which="torn")
+    with pytest.raises(PackageError, match=f"version {torn} cannot be loaded"):
+        review.approve(registry, seat, torn, by="mina", reason="yes")
+    assert aliases(registry, seat) == {PRODUCTION: first}
+
+
 def test_an_override_tells_what_the_gate_had_said_and_needs_a_model_that_loads(
     registry: Registry, seat: Seat, submit: Callable[..., int]
 ) -> None:
     first, kept, torn, new = submit(), submit(), submit("torn"), submit()
     registry.promote(seat, first, by="the gate", reason="empty")
     registry.annotate(
-        seat, kept, tags={"verdict": "keep", "verdict_reason": "No better.", "exam_digest": "d"}
-    )
+        seat, kept, tags={"verdict": "keep", "verdict_reason": "No better.", "exam_digest": "d"},
+        description="**Not promoted.** No better.",
+    )  # fmt: skip
     told = review.override(registry, seat, kept, by="mina", reason="a hot fix")
     assert told.endswith('The gate had said "keep": No better.')
+    first_line, gates = registry.get(seat, kept).description.split("\n\n")
+    assert (
+        first_line.startswith("**Seated against the gate's verdict by mina, 20") and "a hot fix" in first_line
+    )
+    assert gates == "**Not promoted.** No better.", (
+        "the page says what came after the verdict, and keeps the verdict"
+    )
     record = last(registry, seat)
     assert (record["action"], record["from"], record["to"], record["reason"]) == (
         "override", first, kept, "a hot fix",

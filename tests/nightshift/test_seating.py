@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -73,7 +73,7 @@ def test_a_rollback_restores_the_version_before_and_marks_the_one_that_lost_the_
     assert registry.history(seat)[-1]["action"] == "rollback"
     with pytest.raises(NoChampionError, match="no earlier champion"):
         registry.rollback(seat, to=None, by="mina", reason="once more")
-    registry.promote(seat, second, by="mina", reason="it was the catalogue after all")
+    registry.promote(seat, second, by="mina", reason="it was the catalogue after all", action="override")
     assert "rolled_back" not in registry.get(seat, second).tags
 
 
@@ -182,7 +182,7 @@ def test_a_kill_between_any_two_writes_leaves_a_champion_and_the_next_move_sets_
             registry.rollback(seat, to=None, by="test", reason="try the next kill")
         else:
             assert registry.get(seat, second).tags["rolled_back"] == "mina: bad"
-            registry.promote(seat, second, by="test", reason="line up again")
+            registry.promote(seat, second, by="test", reason="line up again", action="override")
             registry.freeze(seat, second, by="test", reason="line up again")
 
     assert killed_everywhere(registry, mlflow_server, move, look) >= 9
@@ -251,6 +251,49 @@ def test_a_decision_that_leaves_the_seat_alone_is_finished_by_the_next_if_it_is_
     assert killed_everywhere(registry, mlflow_server, decide, look) >= 4
     check(registry.history(seat)[-1])
     assert registry.rollback(seat, to=None, by="mina", reason="bad").number == first
+
+
+@pytest.mark.parametrize(
+    ("action", "writes", "gone"),
+    [
+        ("hold", 2, "subject"), ("freeze", 3, "subject"),
+        ("override", 3, "previous"), ("override", 4, "reference"), ("rollback", 4, "source"),
+    ],
+)  # fmt: skip
+def test_a_version_deleted_after_a_kill_does_not_jam_the_seat(
+    registry: Registry,
+    seat: Seat,
+    submit: Callable[..., int],
+    mlflow_server: Settings,
+    action: str,
+    writes: int,
+    gone: str,
+) -> None:
+    yardstick, before, champion, candidate, spare = [submit() for _ in range(5)]
+    for version in (yardstick, before, champion):
+        registry.promote(seat, version, by="the gate", reason="better")
+    dying = Registry(mlflow_server)
+    dying.client = FailingAfter(registry.client, writes)  # type: ignore[assignment]
+    decide: dict[str, Callable[[], object]] = {
+        "override": lambda: dying.promote(seat, candidate, by="mina", reason="so", action="override"),
+        "rollback": lambda: dying.rollback(seat, to=None, by="mina", reason="so"),
+        "hold": lambda: dying.hold(seat, candidate, by="mina", reason="so", exam_digest="d"),
+        "freeze": lambda: dying.freeze(seat, candidate, by="mina", reason="so"),
+    }
+    with pytest.raises(PowerCut):
+        decide[action]()
+    roles = {"subject": candidate, "source": champion, "previous": before, "reference": yardstick}
+    registry.client.delete_model_version(seat.registered_model, str(roles[gone]))
+
+    registry.settle(seat)
+    assert registry._state(seat).unfinished is None and registry.audit(seat)[1] == []
+    took_place = (action, writes) == ("override", 4)
+    assert (registry.history(seat)[-1]["version"] == candidate) == took_place
+    reference = registry.reference(seat)
+    assert reference is not None and reference.number != roles[gone]
+    registry.promote(seat, spare, by="the gate", reason="better still")
+    back = registry.rollback(seat, to=None, by="mina", reason="bad").number
+    assert back != roles[gone] and aliases(registry, seat)[PRODUCTION] == back
 
 
 @pytest.mark.parametrize("kills", [1, 2, 3])  # after the claim, the record, and `previous`
@@ -322,8 +365,13 @@ def test_a_rejected_version_is_no_champion_no_reference_and_no_way_back(
         registry.reject(seat, second, by="mina", reason="bad")
     with pytest.raises(RegistryError, match=rf"version {second} was withdrawn \(mina: bad\)"):
         registry.freeze(seat, second, by="mina", reason="good")
-    with pytest.raises(RegistryError, match=rf"version {second} was rejected \(mina: bad\)"):
+    instead = f"nothing was changed; to seat it all the same: nightshift override recommender/{second} "
+    with pytest.raises(RegistryError, match=rf"was withdrawn \(mina: bad\): run the gate again; {instead}"):
         registry.promote(seat, second, by="the gate", reason="better")
+    with pytest.raises(RegistryError, match=rf"version {second} was rejected \(mina: bad\): .*; {instead}"):
+        registry.rollback(seat, to=second, by="mina", reason="worse")
+    with pytest.raises(RegistryError, match=rf"was withdrawn \(mina: bad\): run the gate again; {instead}"):
+        registry.hold(seat, second, by="the gate", reason="rejected during its exam", exam_digest="d")
     with pytest.raises(RegistryError, match=f"version {first} is the reference already"):
         registry.freeze(seat, first, by="mina", reason="good")
     registry.freeze(seat, spare, by="mina", reason="good")
@@ -333,6 +381,20 @@ def test_a_rejected_version_is_no_champion_no_reference_and_no_way_back(
     history = registry.history(seat)
     assert [move["action"] for move in history[3:]] == ["reject", "freeze", "rollback", "override"]
     assert all(before["to"] == after["from"] for before, after in itertools.pairwise(history))
+
+
+@pytest.mark.parametrize("action", ["promote", "approve"])
+def test_a_version_that_was_seated_and_rolled_back_during_its_exam_is_not_seated_again(
+    registry: Registry, seat: Seat, submit: Callable[..., int], action: Literal["promote", "approve"]
+) -> None:
+    first, harmful = submit(), submit()
+    registry.promote(seat, first, by="the gate", reason="empty")
+    registry.promote(seat, harmful, by="mina", reason="in a hurry", action="override")
+    registry.rollback(seat, to=None, by="mina", reason="sold-out items")
+    with pytest.raises(RegistryError, match=rf"version {harmful} was withdrawn \(mina: sold-out items\)"):
+        registry.promote(seat, harmful, by="the gate", reason="better", expected=first, action=action)
+    assert aliases(registry, seat) == {PRODUCTION: first}
+    assert registry.get(seat, harmful).tags["rolled_back"] == "mina: sold-out items"
 
 
 def test_a_hold_is_recorded_once_for_each_exam(

@@ -13,12 +13,13 @@ GATE = {
     "family": "ncf",
     "decision": "keep",
     "reasons": ["Not better than the champion beyond noise."],
+    "flags": ["Trained by a tree that differed from its commit."],
     "candidate": 2,
     "champion": 1,
     "scores": {
-        "candidate": {"ndcg_at_10": 0.0831},
-        "champion": {"ndcg_at_10": 0.0904},
-        "popularity": {"ndcg_at_10": 0.0410},
+        "candidate": {"ndcg_at_100": 0.0831},
+        "champion": {"ndcg_at_100": 0.0904},
+        "popularity": {"ndcg_at_100": 0.0410},
     },
     "exam": {"units": 675, "unit": "users", "start": "2026-09-28", "end": "2026-09-28"},
 }
@@ -82,6 +83,7 @@ def test_the_summary_tells_the_data_the_exam_the_verdict_and_what_is_served(tmp_
     told = shown(tmp_path)
     for words in ("6,147", "65 expectations", "3 unknown_item", "12 of them are feedback", "candidate v2",
                   "champion v1", "0.0831", "0.0904", "Recommender: keep", "beyond noise", "Version 1 is serving",
+                  "Flagged: Trained by a tree",
                   "감귤 초콜릿", "popular in food", "739 events"):  # fmt: skip
         assert words in told
 

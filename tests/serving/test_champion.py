@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import mlflow
@@ -68,6 +69,27 @@ def test_a_pinned_service_serves_its_version_whoever_is_champion_and_says_so(
     following = Champion(mlflow_server, handed_in.seat, prepare)
     following.look()
     assert (following.describe()["version"], following.describe()["pinned"]) == (str(third), None)
+
+
+def test_what_a_person_decided_is_told_and_what_users_did_is_no_training_figure(
+    mlflow_server: Settings, handed_in: Recommenders
+) -> None:
+    number = handed_in.submit()
+    handed_in.promote(number)
+    run_id = handed_in.registry.get(handed_in.seat, number).run_id
+    handed_in.registry.log_metrics(run_id, {"live_rate": 0.5}, date(2026, 9, 2))
+    champion = Champion(mlflow_server, handed_in.seat, prepare)
+    champion.look()
+    told = champion.describe()
+    assert told["training"] == {"ndcg_at_10": 0.25}
+    assert [told[key] for key in ("review", "reviewed_by", "review_reason")] == [None, None, None]
+
+    other = handed_in.submit(seed=1)
+    handed_in.registry.promote(handed_in.seat, other, by="mina", reason="a hot fix", action="override")
+    champion.look()
+    told = champion.describe()
+    assert (told["version"], told["review"]) == (str(other), "overridden")
+    assert (told["reviewed_by"], told["review_reason"]) == ("mina", "a hot fix")
 
 
 def test_a_package_that_was_tampered_with_is_refused_and_what_serves_keeps_serving(

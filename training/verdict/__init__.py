@@ -43,12 +43,13 @@ def tags(page: Page) -> dict[str, str]:
     figures = {
         f"exam_{metric}": f"{figure:.6f}" for metric, figure in page.scores.get("candidate", {}).items()
     }
+    frozen = {"examined_reference": str(page.reference or "nobody")} if page.policy.reference else {}
     return {
         "verdict": page.verdict.decision,
         "verdict_reason": page.verdict.reason,
         "exam_digest": str(page.exam["digest"]),
         "policy_digest": page.verdict.policy,
-        "examined_reference": str(page.reference) if page.reference is not None else "nobody",
+        **frozen,
         "examined_against": str(page.champion) if page.champion is not None else "nobody",
         **figures,
     }
