@@ -101,4 +101,4 @@ def _slices(axis: Any, one: dict[str, Any]) -> None:
     if groups:
         axis.legend(frameon=False, fontsize=8, loc="lower right")
     else:
-        axis.text(60, 50, "no slice of the exam is large enough to judge", ha="center")
+        axis.text(60, 50, "no slice could be broken and made up for", ha="center")
