@@ -9,6 +9,7 @@
     ├── LakeError              the lake has no such day, or holds a different one already
     │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
     ├── FeatureError           features are missing, stale, or not built for a day
+    ├── BaseModelError         the language seat's base model cannot be had, or an adapter does not fit it
     ├── EventLogError          the event log cannot be read or written; nothing was stored
     ├── RegistryError          MLflow is unreachable, or has no such version
     │   ├── NoChampionError    nobody sits in the seat yet
@@ -57,6 +58,10 @@ class NoDataError(LakeError):
 
 
 class FeatureError(NightshiftError):
+    pass
+
+
+class BaseModelError(NightshiftError):
     pass
 
 

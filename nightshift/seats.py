@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from nightshift.errors import SettingsError
 class Seat:
     """service: what BentoML serves the seat with. port: the setting with the port that it listens on.
 
-    view: the features (nightshift.contracts.features.VIEWS) whose drift the watch looks for.
+    view: the features (nightshift.contracts.features.VIEWS) whose drift the watch looks for; None: it has none.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Seat:
     higher_is_better: bool
     service: str
     port: str
-    view: str
+    view: str | None
 
 
 RECOMMENDER = Seat(
@@ -55,7 +55,16 @@ FORECASTER = Seat(
     port="forecaster_port",
     view=TOPIC_VIEW,
 )
-SEATS: dict[str, Seat] = {seat.name: seat for seat in (RECOMMENDER, FORECASTER)}
+LANGUAGE = Seat(
+    "language",
+    "language",
+    primary_metric="bits_per_byte",
+    higher_is_better=False,
+    service="serving.language:Coach",
+    port="language_port",
+    view=None,
+)
+SEATS: dict[str, Seat] = {seat.name: seat for seat in (RECOMMENDER, FORECASTER, LANGUAGE)}
 
 
 def find_seat(name: str, seats: Mapping[str, Seat] = SEATS) -> Seat:
@@ -123,6 +132,21 @@ class ForecasterModel(Protocol):
         Columns of the answer, in the order of `rows`: change, low_80, high_80, low_95, high_95.
         """
         ...
+
+
+class LanguageModel(Protocol):
+    """A packaged adapter, as `Registry.load` returns it: small, and without the base, torch or this project.
+
+    base, revision: the base model that it was tuned on, as `nightshift.language.bases.BaseRef`.
+    tokenizer_digest: of that base's tokenizer; another one would read every text differently.
+    lora: the keyword arguments of peft's LoraConfig. weights: as peft names them, float32; empty = the untuned base.
+    """
+
+    base: str
+    revision: str
+    tokenizer_digest: str
+    lora: dict[str, Any]
+    weights: dict[str, np.ndarray]
 
 
 class Strict(BaseModel):

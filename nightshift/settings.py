@@ -67,12 +67,58 @@ class Settings(BaseSettings):
         description="From this day on tastes, devices and sessions shift (the planted drift).",
     )
 
+    market_conversations: int = Field(
+        150, ge=0, le=100_000, description="Conversations with the career coach that the market tells a day."
+    )
+
+    # The language seat
+    language_model: str = Field(
+        "small",
+        description="Base model: small (built in, made on the first night), a folder, or a Hugging Face name such as "
+        "MLP-KTLim/llama-3-Korean-Bllossom-8B.",
+    )
+    models: Path | None = Field(
+        None, description="Folder of base models that are made here; default: models under home."
+    )
+    language_revision: str | None = Field(
+        None, description="Commit or branch of a Hugging Face model: pin it."
+    )
+    language_tokens: int = Field(
+        512,
+        ge=64,
+        le=131_072,
+        description="Tokens of a packed training sequence, at most; fewer if they do not fit.",
+    )
+    language_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    language_days: int = Field(
+        28, ge=2, le=400, description="Days of conversations that a night learns from."
+    )
+    language_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where language models run: auto takes a CUDA device if there is one."
+    )
+    language_vram_gb: float | None = Field(
+        None, gt=0, description="What training may take of the card, in GiB; default: what the device has."
+    )
+    language_lease: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether the coach gives way to training: auto where both would use the CUDA device.",
+    )
+    profiles_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of the coach's profiles; default SQLite under home. PostgreSQL with pgvector in "
+        "production.",
+    )
+    catalogue: Path | None = Field(
+        None, description="JSON file of courses and books for /roadmap; default: the one that comes with us."
+    )
+
     # Services (all on loopback by default)
     host: str = "127.0.0.1"
     mlflow_port: int = Field(5500, ge=1, le=65535)
     airflow_port: int = Field(8080, ge=1, le=65535)
     serving_port: int = Field(3000, ge=1, le=65535)
     forecaster_port: int = Field(3001, ge=1, le=65535)
+    language_port: int = Field(3002, ge=1, le=65535)
     mlflow_url: str | None = Field(None, description="Tracking server; default http://host:mlflow_port.")
     airflow_user: str = "admin"
     airflow_password: SecretStr | None = Field(None, description="Made and kept under home when unset.")
@@ -103,7 +149,7 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path", "feeds", "policies")
+    @field_validator("home", "source_path", "feeds", "policies", "models", "catalogue")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
@@ -115,6 +161,10 @@ class Settings(BaseSettings):
     @property
     def features_dir(self) -> Path:
         return self.home / "features"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.models or self.home / "models"
 
     @property
     def nights_dir(self) -> Path:
