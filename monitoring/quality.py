@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.commands import emit, quiet_libraries, run_command
-from nightshift.contracts import CONTRACTS, INDICATORS, ITEMS
+from nightshift.contracts import CONTRACTS, CONVERSATIONS, INDICATORS, ITEMS
 from nightshift.errors import LakeError, QuarantinedError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
 
 SHOWN_VALUES = 3  # offending values named in the one line; the report has up to 20
-INDEXED_RESULTS = 400  # newest results on the Data Docs' first page: about three months of four tables
+INDEXED_RESULTS = 400  # newest results on the Data Docs' first page: about eleven weeks of five tables
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Auditor:
 
     def audit(self, day: date, tables: Mapping[str, pa.Table], known_items: pa.Array) -> Report:
         """Check one day's tables; one that is missing counts as empty, which interactions may be if, and only if,
-        they are missing and the day has indicators.
+        they are missing and the day has indicators or conversations.
 
         known_items: ids (string) of items described before this day; the day's own are added here.
         """
@@ -140,8 +140,9 @@ class Auditor:
 
 
 def _need_not_be(table: str, tables: Mapping[str, pa.Table]) -> bool:
-    """Whether a day of indicators only has no such table."""
-    return table not in tables and INDICATORS.name in tables and tables[INDICATORS.name].num_rows > 0
+    """Whether a day of indicators or conversations only has no such table."""
+    others = (tables[name].num_rows for name in (INDICATORS.name, CONVERSATIONS.name) if name in tables)
+    return table not in tables and any(others)
 
 
 def failures_of(table: str, result: ExpectationSuiteValidationResult) -> list[dict[str, Any]]:

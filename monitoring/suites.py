@@ -2,7 +2,9 @@
 
 What a contract says becomes expectations by itself; what only makes sense for behaviour (a day's events
 happened by the end of that day, a rating is 1 to 5 stars, items are known) is added for `interactions`, and what
-only makes sense for weeks (the calendar has them, they were over by the end of the day) for `indicators`.
+only makes sense for weeks (the calendar has them, they were over by the end of the day) for `indicators`, and what
+only makes sense for talk (both sides take turns, nobody's personal data are left) for `conversations`. What somebody
+said is never in a report: a conversation is named by its id.
 Types of list columns are not checked here: the lake casts every table to its contract's Arrow schema
 when it stages it, and Great Expectations has no name for them.
 """
@@ -20,7 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from great_expectations.expectations.row_conditions import Column as Where
 
-from nightshift.contracts import INDICATORS, INTERACTIONS, Column, Contract
+from nightshift.cleaning import has_empty_turn, in_order, mask, too_long
+from nightshift.contracts import CONVERSATIONS, INDICATORS, INTERACTIONS, Column, Contract
+from nightshift.contracts.conversations import MAX_CHARACTERS, MAX_MESSAGES
 from nightshift.contracts.indicators import WEEK, has_ended
 from nightshift.contracts.table import TIMESTAMP
 from nightshift.errors import ContractError
@@ -29,8 +33,19 @@ KNOWN_SHARE = 0.99  # below this, recommendations would lack titles and prices t
 # Columns added to a batch: the wrong value where there is one, else null.
 UNKNOWN_ITEM = "unknown_item_id"  # an item that nobody has described
 NO_SUCH_WEEK, WEEK_NOT_OVER = "no_such_week", "week_not_over"  # "week of topic"
+SPOILT = {  # id of a conversation, by what is wrong with its messages
+    "turns_out_of_order": "Roles alternate user and assistant, the assistant last; a system message may come first.",
+    "turn_too_long": f"Up to {MAX_MESSAGES} messages of up to {MAX_CHARACTERS:,} characters each.",
+    "empty_turn": "No message is empty.",
+    "personal_data": "No phone, resident registration or card number and no e-mail address is left in it.",
+}
 
-_TYPES: dict[pa.DataType, str] = {pa.string(): "str", pa.float64(): "float64", TIMESTAMP: "Timestamp"}
+_TYPES: dict[pa.DataType, str] = {
+    pa.string(): "str",
+    pa.float64(): "float64",
+    pa.bool_(): "bool",
+    TIMESTAMP: "Timestamp",
+}
 
 
 def suite(contract: Contract) -> gx.ExpectationSuite:
@@ -58,6 +73,8 @@ def suite(contract: Contract) -> gx.ExpectationSuite:
         expectations += _behaviour()
     if contract.name == INDICATORS.name:
         expectations += _weeks()
+    if contract.name == CONVERSATIONS.name:
+        expectations += _talk()
     return gx.ExpectationSuite(name=contract.name, expectations=expectations)
 
 
@@ -82,15 +99,19 @@ def _column(column: Column) -> list[Any]:
     return found
 
 
+def _by_the_end_of_the_day() -> Any:
+    return gxe.ExpectColumnValuesToBeBetween(
+        column="at",
+        max_value={"$PARAMETER": "day_end"},
+        strict_max=True,
+        description="Nothing happened later than the end of the day.",
+    )
+
+
 def _behaviour() -> list[Any]:
     rated = Where("kind") == "rating"
     return [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="at",
-            max_value={"$PARAMETER": "day_end"},
-            strict_max=True,
-            description="Nothing happened later than the end of the day.",
-        ),
+        _by_the_end_of_the_day(),
         gxe.ExpectColumnValuesToNotBeNull(
             column="value", row_condition=rated, description="A rating has a value."
         ),
@@ -118,6 +139,17 @@ def _weeks() -> list[Any]:
     ]
 
 
+def _talk() -> list[Any]:
+    agreed = gxe.ExpectColumnValuesToBeInSet(
+        column="consent", value_set=[True], description="The user agreed that it may be learnt from."
+    )
+    clean = [
+        gxe.ExpectColumnValuesToBeNull(column=column, description=meaning)
+        for column, meaning in SPOILT.items()
+    ]
+    return [_by_the_end_of_the_day(), agreed, *clean]
+
+
 def day_parameters(day: date) -> dict[str, datetime]:
     """What the suites compare with on `day`: its end (UTC).
 
@@ -136,12 +168,30 @@ def batch_frame(contract: Contract, table: pa.Table, day: date, known_items: pa.
         known = pc.is_in(ids, value_set=known_items)
         table = table.append_column(UNKNOWN_ITEM, pc.if_else(known, pa.scalar(None, pa.string()), ids))
     frame = table.to_pandas()
+    if contract.name == CONVERSATIONS.name and {"conversation_id", "messages"} <= set(frame):
+        wrong_with = [_wrong_with(messages) for messages in table["messages"].to_pylist()]
+        for column in SPOILT:
+            frame[column] = frame["conversation_id"].where([column in wrong for wrong in wrong_with], None)
     if contract.name == INDICATORS.name and {"topic", "week"} <= set(frame):
         wrong = {week: _wrong(week, day) for week in frame["week"].unique()}
         named = frame["week"] + " of " + frame["topic"]
         for column in (NO_SUCH_WEEK, WEEK_NOT_OVER):
             frame[column] = named.where(frame["week"].map(wrong) == column, None)
     return frame
+
+
+def _wrong_with(messages: list[dict[str, str]] | None) -> set[str]:
+    """The columns of SPOILT that a conversation belongs in. That it has messages at all has its own expectation."""
+    if messages is None:
+        return set()
+    said = [(message or {}).get("content") or "" for message in messages]
+    found = {
+        "turns_out_of_order": not in_order(messages),
+        "turn_too_long": too_long(messages),
+        "empty_turn": has_empty_turn(messages),
+        "personal_data": any(mask(text) != text for text in said),
+    }
+    return {column for column, is_so in found.items() if is_so}
 
 
 def _wrong(week: str | None, day: date) -> str | None:

@@ -1,8 +1,10 @@
-"""What users did, kept durably until a night takes it: SQLite by default, PostgreSQL by URL.
+"""What users did and said, kept durably until a night takes it: SQLite by default, PostgreSQL by URL.
 
 `append` returns when the events are on disk, and the same `event_id` sent again changes nothing; so a
 client that got no answer simply sends again. A night claims what happened up to its end: claiming twice
 gives the same events and those that came meanwhile, so an ingest can be run again.
+Conversations with the coach are kept beside them and claimed in the same way, by `converse` and
+`claim_conversations`; those without their user's consent by no night.
 Beside the events stand the exposures: which version answered which request. They are evidence for judging a
 champion by what users did with its answers, and no user's data are lost when one is: `expose` is called with
 whole batches off the request path, and `answers` joins them with the events that name the request.
@@ -11,6 +13,7 @@ Not covered here: expiry of events (claimed ones stay, as the record of what was
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +22,30 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Table,
+    case,
+    create_engine,
+    delete,
+    event,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift import eventlog_tables
 from nightshift.contracts import INTERACTIONS
+from nightshift.contracts.conversations import CONVERSATIONS as SPOKEN
+from nightshift.contracts.conversations import MAX_CHARACTERS, MAX_MESSAGES, ROLES
 from nightshift.errors import EventLogError
-from nightshift.eventlog_tables import EVENTS, EXPOSURES
+from nightshift.eventlog_tables import CONVERSATIONS, EVENTS, EXPOSURES
 
 WAIT_SECONDS = 30.0  # a claim of a million events holds SQLite's one write lock for some seconds
 _CONTRACT = [EVENTS.c[column.name] for column in INTERACTIONS.columns]
@@ -81,12 +99,8 @@ class EventLog:
         Returns all events of the night, those it claimed earlier too, as rows of the contract
         `interactions` ordered by time and id.
         """
-        end = datetime.combine(night + timedelta(days=1), time(), UTC)
         with self._transaction() as connection:
-            unclaimed = EVENTS.c.night.is_(None) & (EVENTS.c.at < end)
-            given_up = EVENTS.c.night.in_([each for each in release if each != night])
-            connection.execute(update(EVENTS).where(given_up).values(night=None))
-            connection.execute(update(EVENTS).where(unclaimed).values(night=night))
+            _claim(connection, EVENTS, night, release)
             return _of_night(connection, night)
 
     def of_night(self, night: date) -> list[dict[str, Any]]:
@@ -99,13 +113,19 @@ class EventLog:
         return int(self.stats()["pending"])
 
     def first_pending_day(self, after: date | None = None) -> date | None:
-        """The first day (later than `after`) of an unclaimed event, or None."""
-        query = select(func.min(EVENTS.c.at)).where(EVENTS.c.night.is_(None))
+        """The first day (later than `after`) of what no night has claimed and one might, or None."""
+        events = select(func.min(EVENTS.c.at)).where(EVENTS.c.night.is_(None))
+        said = select(func.min(CONVERSATIONS.c.at)).where(
+            CONVERSATIONS.c.night.is_(None), CONVERSATIONS.c.consent
+        )
         if after is not None:
-            query = query.where(EVENTS.c.at >= datetime.combine(after + timedelta(days=1), time(), UTC))
+            start = datetime.combine(after + timedelta(days=1), time(), UTC)
+            events, said = events.where(EVENTS.c.at >= start), said.where(CONVERSATIONS.c.at >= start)
         with self._transaction(read_only=True) as connection:
-            first: datetime | None = connection.execute(query).scalar_one()
-        return first.date() if first is not None else None
+            first: list[datetime | None] = [
+                connection.execute(query).scalar_one() for query in (events, said)
+            ]
+        return min((at.date() for at in first if at is not None), default=None)
 
     def stats(self) -> dict[str, Any]:
         """`events`, `pending`, `nights`, `last_received_at` (None when empty)."""
@@ -117,6 +137,55 @@ class EventLog:
         ).select_from(EVENTS)
         with self._transaction(read_only=True) as connection:
             return dict(connection.execute(query).mappings().one())
+
+    def converse(self, rows: list[dict[str, Any]]) -> int:
+        """Store conversations durably and return how many were new or took the place of a shorter version; all of
+        them or none.
+
+        rows: the columns of the contract `conversations`; `messages` may still be those of a talk that goes on.
+        The same id again is stored if it has more messages, or takes back the consent; not when a night has claimed
+        it, nor when another user says it: then it is left as it was. Of one without consent no word is kept.
+        Raises EventLogError also for more than MAX_MESSAGES messages, or one of more than MAX_CHARACTERS.
+        """
+        if not rows:
+            return 0
+        received = datetime.now(UTC)
+        newest: dict[str, dict[str, Any]] = {}
+        for row in map(_spoken, rows):  # PostgreSQL cannot update one row twice in a statement
+            known = newest.setdefault(row["conversation_id"], row)
+            if row["user_id"] == known["user_id"] and (row["turns"] > known["turns"] or not row["consent"]):
+                newest[row["conversation_id"]] = {**row, "turns": max(row["turns"], known["turns"])}
+        values = [{**newest[key], "received_at": received, "night": None} for key in sorted(newest)]
+        with self._transaction() as connection:
+            dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+            insert = dialect.insert(CONVERSATIONS)
+            told = insert.excluded
+            longer = told.turns > CONVERSATIONS.c.turns
+            changed = {name: told[name] for name in ("at", "messages", "consent", "received_at")}
+            # The most it ever had: a late copy of what was agreed to before does not undo a withdrawal.
+            turns = case((longer, told.turns), else_=CONVERSATIONS.c.turns)
+            statement = insert.on_conflict_do_update(
+                index_elements=["conversation_id"],
+                set_={**changed, "turns": turns},
+                where=CONVERSATIONS.c.night.is_(None)
+                & (CONVERSATIONS.c.user_id == told.user_id)
+                & or_(longer, CONVERSATIONS.c.consent & ~told.consent),
+            )
+            return len(connection.execute(statement.returning(CONVERSATIONS.c.conversation_id), values).all())
+
+    def claim_conversations(self, night: date, release: Sequence[date] = ()) -> list[dict[str, Any]]:
+        """As `claim`, for conversations that were over before the end of `night` and may be learnt from.
+
+        Returns rows of the contract `conversations` ordered by time and id.
+        """
+        with self._transaction() as connection:
+            _claim(connection, CONVERSATIONS, night, release)
+            return _conversations_of(connection, night)
+
+    def conversations_of(self, night: date) -> list[dict[str, Any]]:
+        """What `night` has claimed of them so far; claims nothing."""
+        with self._transaction(read_only=True) as connection:
+            return _conversations_of(connection, night)
 
     def expose(self, rows: list[dict[str, Any]]) -> None:
         """Store which version answered which requests: request_id, model_version, user_id, shown, at, answered_at.
@@ -194,11 +263,7 @@ class EventLog:
 
     def _row(self, event: dict[str, Any], received: datetime) -> dict[str, Any]:
         row = {column.name: event.get(column.name) for column in (*_CONTRACT, EVENTS.c.request_id)}
-        at = row["at"]
-        if not isinstance(at, datetime) or at.tzinfo is None:
-            raise EventLogError(
-                f"event {row['event_id']!r}: at {at!r} is no moment with a time zone; nothing was stored"
-            )
+        _check_moment(f"event {row['event_id']!r}", row["at"])
         return {**row, "received_at": received, "night": None}
 
     @contextmanager
@@ -270,6 +335,62 @@ def _answer(row: RowMapping, within: timedelta) -> Answer:
     end = row["answered_at"] + within
     engaged, heard = (row[name] is not None and row[name] <= end for name in ("first", "anything"))
     return Answer(row["user_id"], row["at"], row["answered_at"], engaged, heard)
+
+
+def _check_moment(whose: str, at: Any) -> None:
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise EventLogError(f"{whose}: at {at!r} is no moment with a time zone; nothing was stored")
+
+
+def _spoken(row: dict[str, Any]) -> dict[str, Any]:
+    """A conversation as it is stored. Raises EventLogError, naming it, if it is none or too large."""
+    values = {column.name: row.get(column.name) for column in SPOKEN.columns}
+    whose, messages = f"conversation {values['conversation_id']!r}", values["messages"]
+    _check_moment(whose, values["at"])
+    if not isinstance(values["consent"], bool):
+        raise EventLogError(
+            f"{whose}: consent {values['consent']!r} is not true or false; nothing was stored"
+        )
+    if not all(isinstance(values[name], str) for name in ("conversation_id", "user_id")) or not SPOKEN.fits(
+        values
+    ):
+        raise EventLogError(
+            f"{whose}: its id or its user's is no text of up to 128 characters; nothing was stored"
+        )
+    if not isinstance(messages, list) or not 0 < len(messages) <= MAX_MESSAGES:
+        raise EventLogError(f"{whose}: it has not 1 to {MAX_MESSAGES} messages; nothing was stored")
+    for number, message in enumerate(messages):
+        role, content = (
+            (message.get(name) for name in ("role", "content")) if isinstance(message, dict) else (None, None)
+        )
+        if role not in ROLES or not isinstance(content, str) or len(content) > MAX_CHARACTERS:
+            raise EventLogError(
+                f"{whose}: message {number} is no text of one of {', '.join(ROLES)} with up to {MAX_CHARACTERS} "
+                "characters; nothing was stored"
+            )
+    kept = [{"role": message["role"], "content": message["content"]} for message in messages]
+    stored = json.dumps(kept if values["consent"] else [], ensure_ascii=False)
+    return {**values, "messages": stored, "turns": len(kept)}
+
+
+def _claim(connection: Connection, table: Table, night: date, release: Sequence[date]) -> None:
+    end = datetime.combine(night + timedelta(days=1), time(), UTC)
+    free = table.c.night.is_(None) & (table.c.at < end)
+    if table is CONVERSATIONS:
+        free &= table.c.consent
+    given_up = table.c.night.in_([each for each in release if each != night])
+    connection.execute(update(table).where(given_up).values(night=None))
+    connection.execute(update(table).where(free).values(night=night))
+
+
+def _conversations_of(connection: Connection, night: date) -> list[dict[str, Any]]:
+    query = (
+        select(*(CONVERSATIONS.c[column.name] for column in SPOKEN.columns))
+        .where(CONVERSATIONS.c.night == night)
+        .order_by(CONVERSATIONS.c.at, CONVERSATIONS.c.conversation_id)
+    )
+    rows = connection.execute(query).mappings()
+    return [{**row, "messages": json.loads(row["messages"])} for row in rows]
 
 
 def _of_night(connection: Connection, night: date) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The event log's tables: what users did, and which version answered whom.
+"""The event log's tables: what users did and said, and which version answered whom.
 
 Created where they are not there yet; nothing is altered. What they mean is said in nightshift/eventlog.py.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     text,
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -73,6 +75,21 @@ EXPOSURES = Table(
     Column("at", Utc, nullable=False),  # by serving's clock, as the events of that moment
     Column("answered_at", Utc, nullable=False),  # by the wall clock, as the events' received_at
 )
+CONVERSATIONS = Table(
+    "conversations",
+    _METADATA,
+    Column("conversation_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("messages", Text, nullable=False),  # JSON: [{"role": …, "content": …}]; [] without consent
+    Column(
+        "turns", Integer, nullable=False
+    ),  # how many messages, at most ever: the version with more is the later one
+    Column("consent", Boolean, nullable=False),
+    Column("received_at", Utc, nullable=False),
+    Column("night", Date),  # as of events
+    CheckConstraint("conversation_id <> ''"),
+)
 _INDEXES = (
     Index("events_night_at", EVENTS.c.night, EVENTS.c.at),
     Index(
@@ -82,6 +99,7 @@ _INDEXES = (
         postgresql_where=EVENTS.c.request_id.is_not(None),
     ),
     Index("events_received", EVENTS.c.received_at),
+    Index("conversations_night_at", CONVERSATIONS.c.night, CONVERSATIONS.c.at),
     Index("exposures_answered", EXPOSURES.c.answered_at),
 )
 
@@ -91,7 +109,7 @@ def create(engine: Engine) -> None:
     with engine.connect() as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-        for table in (EVENTS, EXPOSURES):
+        for table in (EVENTS, EXPOSURES, CONVERSATIONS):
             connection.execute(CreateTable(table, if_not_exists=True))
         for index in _INDEXES:
             connection.execute(CreateIndex(index, if_not_exists=True))

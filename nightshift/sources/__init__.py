@@ -29,7 +29,8 @@ class DayBatch:
 
     tables: contract name → rows that follow the contract (`users`, `items`: new or changed ones only); without
         `interactions` where the day has no such thing, which is not the same as none of them.
-    counts: what was read, kept, and left out by reason; `read` = `kept` + all the others.
+    counts: what was read, kept, and left out by reason; `read` = `kept` + all the others. Beside them, once it is
+        cleaned, `masked_<kind>`: pieces of personal data that were masked in what was kept.
     """
 
     day: date

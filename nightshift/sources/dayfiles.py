@@ -58,7 +58,7 @@ def read_csv_text(path: Path, required: Sequence[str]) -> pa.Table:
         ContractError: a column of `required` is missing, or a column is there twice.
     """
     name = path.name
-    content = _whole(path)
+    content = whole(path)
     bad: list[tuple[int, int, int]] = []  # (line, fields expected, fields found)
 
     def note(row: pa.csv.InvalidRow) -> str:
@@ -88,8 +88,14 @@ def read_csv_text(path: Path, required: Sequence[str]) -> pa.Table:
     return table
 
 
-def _whole(path: Path) -> bytes:
-    """The file's bytes, which are text that ends in a line end."""
+def whole(path: Path, *, private: bool = False) -> bytes:
+    """The file's bytes, which are text that ends in a line end.
+
+    private: nothing of what the file says may be in an error.
+
+    Raises:
+        SourceError: it is not there, empty, cut short or not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -105,9 +111,9 @@ def _whole(path: Path) -> bytes:
         ) from error
     if not content.endswith(b"\n"):
         lines = content.split(b"\n")
+        shown = "it" if private else repr(lines[-1].decode()[-60:])
         raise SourceError(
-            f"{path.name} line {len(lines)}: {lines[-1].decode()[-60:]!r} has no line end, so the file was cut "
-            "short; copy it again"
+            f"{path.name} line {len(lines)}: {shown} has no line end, so the file was cut short; copy it again"
         )
     return content
 

@@ -1,4 +1,4 @@
-"""Feedback as a source: what the event log holds for a night.
+"""Feedback as a source: what the event log holds for a night, of what users did and of what they said.
 
 It joins the source that a night takes its day from; it never decides which day is next.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from nightshift.contracts import CONTRACTS, INTERACTIONS
+from nightshift.contracts import CONTRACTS, CONVERSATIONS, INTERACTIONS
 from nightshift.errors import SourceError
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
@@ -37,7 +37,7 @@ class Events:
         return self._log.first_pending_day(after)
 
     def read(self, day: date) -> DayBatch:
-        """The events of night `day`: late ones of earlier days too, as no night took them.
+        """The events and conversations of night `day`: late ones of earlier days too, as no night took them.
 
         What a day that is in quarantine had taken is free again, so no feedback is lost with it.
         An event that breaks the contract is left out, and counted: the service refuses such events, so one that
@@ -46,13 +46,18 @@ class Events:
         """
         published = self._lake.entry(day) is not None
         given_up = self._lake.quarantined()
-        rows = self._log.of_night(day) if published else self._log.claim(day, release=given_up)
+        if published:
+            rows, said = self._log.of_night(day), self._log.conversations_of(day)
+        else:
+            rows = self._log.claim(day, release=given_up)
+            said = self._log.claim_conversations(day, release=given_up)
         sound = [row for row in rows if INTERACTIONS.fits(row) and _is_rating_or_not(row)]
-        counts = {"read": len(rows), "kept": len(sound)}
+        counts = {"read": len(rows) + len(said), "kept": len(sound) + len(said)}
         if len(sound) < len(rows):
             counts["breaks_contract"] = len(rows) - len(sound)
         tables = {name: contract.table([]) for name, contract in CONTRACTS.items()}
         tables[INTERACTIONS.name] = INTERACTIONS.table(sound)
+        tables[CONVERSATIONS.name] = CONVERSATIONS.table(said)
         return DayBatch(day=day, tables=tables, counts=counts)
 
 

@@ -17,6 +17,7 @@ from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from nightshift.sources.market import words
 from nightshift.sources.market.indicators import Indicators
+from nightshift.sources.market.talk import Talk
 from nightshift.sources.market.visits import Events, drawn, events_of
 from nightshift.sources.market.world import CHOICE_STREAM, Items, World, prices
 
@@ -31,6 +32,7 @@ class Market:
     def __init__(self, settings: Settings) -> None:
         self.world = World(settings)
         self.indicators = Indicators(settings)
+        self.talk = Talk(settings)
 
     def first_day(self) -> date:
         return self.world.start
@@ -40,7 +42,7 @@ class Market:
         return max(self.world.start, after + timedelta(days=1))
 
     def read(self, day: date) -> DayBatch:
-        """Events of the day; users and items that are new on it (all on the first day); indicators told on it.
+        """What was done and said on the day; users and items that are new (all on the first); indicators told on it.
 
         Raises:
             SourceError: the day is before the market's start.
@@ -53,8 +55,9 @@ class Market:
             "users": self._users(day),
             "items": self._items(day),
             "indicators": self.indicators.told(day),
+            "conversations": self.talk.told(day),
         }
-        rows = len(events) + tables["indicators"].num_rows
+        rows = len(events) + tables["indicators"].num_rows + tables["conversations"].num_rows
         return DayBatch(day=day, tables=tables, counts={"read": rows, "kept": rows})
 
     def truth(self, user_ids: Sequence[str], item_ids: Sequence[str], day: date) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_contracts_own_samples_come_back_from_parquet_as_they_are(tmp_path: 
         source = write_parquet(tmp_path, CONTRACTS[name], as_others_write(table))
     batch = source.read(DAY)
     assert batch.tables == samples
-    assert batch.counts == {"read": 5, "kept": 5, "duplicate": 0}, "events and weeks"
+    assert batch.counts == {"read": 6, "kept": 6, "duplicate": 0}, "events, weeks and conversations"
 
 
 def test_csv_and_parquet_of_the_same_rows_are_the_same(tmp_path: Path) -> None:
@@ -143,9 +144,11 @@ def test_a_day_may_have_indicators_only_and_what_repeats_exactly_is_counted(tmp_
     assert rows[2]["policy_change_frequency"] == 2.0 and rows[2]["funding_volume_growth"] is None
 
 
-def test_a_day_with_neither_interactions_nor_indicators_is_refused(tmp_path: Path) -> None:
-    empty = write_parquet(tmp_path, CONTRACTS["indicators"], CONTRACTS["indicators"].table([]))
-    with pytest.raises(SourceError, match=r"no interactions.csv or .parquet in .*2026-09-01, nor indicators"):
+@pytest.mark.parametrize("table", ["indicators", "conversations"])
+def test_a_day_with_no_row_of_any_kind_is_refused(tmp_path: Path, table: str) -> None:
+    empty = write_parquet(tmp_path, CONTRACTS[table], CONTRACTS[table].table([]))
+    words = r"no interactions.csv or .parquet in .*2026-09-01, nor indicators, nor conversations"
+    with pytest.raises(SourceError, match=words):
         empty.read(DAY)
 
 
@@ -163,6 +166,114 @@ def test_a_wrong_indicator_is_named_by_file_line_column_and_value(
 ) -> None:
     with pytest.raises(ContractError, match=words):
         write(tmp_path, line, header=WEEKS, table="indicators").read(DAY)
+
+
+# --- conversations -------------------------------------------------------------------------------------
+
+TALK = {
+    "conversation_id": "c1",
+    "user_id": "u1",
+    "at": "2026-09-01T18:30:00+09:00",
+    "messages": [
+        {"role": "user", "content": "요즘\u2028일이 재미없어요."},
+        {"role": "assistant", "content": "왜죠?"},
+    ],
+    "consent": True,
+}
+
+
+def say(root: Path, *lines: str, end: str = "\n") -> Files:
+    path = folder(root) / "conversations.jsonl"
+    path.write_text("\n".join(lines) + end, encoding="utf-8")
+    return Files(Settings(_env_file=None, source_path=root))
+
+
+def line(**change: object) -> str:
+    return json.dumps({**TALK, **change}, ensure_ascii=False)
+
+
+def test_a_day_may_have_conversations_only_and_they_are_read_from_json_lines(tmp_path: Path) -> None:
+    batch = say(tmp_path, line(), line(conversation_id="c2", consent=False), line()).read(DAY)
+    assert "interactions" not in batch.tables
+    assert batch.counts == {"read": 3, "kept": 3, "duplicate": 0}, "what comes again is for the cleaning"
+    first, second, _ = batch.tables["conversations"].to_pylist()
+    assert first == {**TALK, "at": datetime(2026, 9, 1, 9, 30, tzinfo=UTC)}
+    assert (second["conversation_id"], second["consent"]) == ("c2", False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("{", "no JSON"),
+        ("", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[]", r"\[\] is no JSON object"),
+        (line(consent="yes"), "consent 'yes' is no bool"),
+        (line(consent=1), "consent 1 is no bool"),
+        (line(user_id=7), "user_id 7 is no str"),
+        (line(user_id=""), "user_id '' is no str"),
+        (line(conversation_id=None), "conversation_id None is no str"),
+        (line(messages={"user": "안녕"}), "messages {'user': '안녕'} is no list"),
+        (line(messages=["안녕"]), r"messages\[0\] '안녕' is not role and content"),
+        (line(messages=[*TALK["messages"], {"role": "user"}]), r"messages\[2\] {'role': 'user'} is not"),
+        (line(messages=[{"role": "user", "content": 3}]), r"messages\[0\] {.*3} is not role and content"),
+        (line(at="today"), "at 'today' is not a time"),
+        (line(at=20260901), "at 20260901 is no str"),
+        (line(mood="good"), r"field 'mood' is not in the contract \(it has: conversation_id"),
+        ('{"conversation_id": "c1"}', "field 'user_id' is missing"),
+        (json.dumps({**TALK, "user_id": "\ud800"}), "holds half a character"),
+    ],
+)
+def test_a_wrong_conversation_is_named_by_file_line_field_and_value(
+    tmp_path: Path, wrong: str, words: str
+) -> None:
+    with pytest.raises(
+        (ContractError, SourceError), match=f"2026-09-01/conversations.jsonl line 2: {words}"
+    ) as raised:
+        say(tmp_path, line(), wrong, line()).read(DAY)
+    assert len(str(raised.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        line(messages=[{"role": "user", "text": "010-1234-5678"}]),
+        line(**{"010-1234-5678": "x"}),
+        line(at="010-1234-5678"),
+        line(user_id=["010-1234-5678"]),
+    ],
+)
+def test_an_error_repeats_no_personal_data(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ContractError, match=r"line 1.*\[전화번호\]") as raised:
+        say(tmp_path, wrong).read(DAY)
+    assert "1234" not in str(raised.value)
+
+
+def test_a_file_of_conversations_cut_short_is_refused_and_nothing_of_it_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceError, match=r"conversations.jsonl line 2: .*cut short; copy it again"
+    ) as raised:
+        say(tmp_path, line(), line()[:-40], end="").read(DAY)
+    assert "재미없어요" not in str(raised.value) and "user" not in str(raised.value)
+
+
+def test_conversations_in_csv_are_refused_and_not_passed_over(tmp_path: Path) -> None:
+    (folder(tmp_path) / "conversations.csv").write_text("conversation_id\nc1\n")
+    with pytest.raises(SourceError, match=r"conversations.csv is not read; write conversations.jsonl"):
+        write(tmp_path, GOOD).read(DAY)
+
+
+def test_conversations_in_parquet_without_their_messages_are_named(tmp_path: Path) -> None:
+    contract = CONTRACTS["conversations"]
+    good = as_others_write(contract.table(list(contract.sample)))
+    for messages, words in (
+        (pa.nulls(1, contract.schema.field("messages").type), "row 1: messages is empty"),
+        (pa.array(["안녕"]), "column 'messages' is text"),
+        (pa.array([7]), "column 'messages' is int64"),
+    ):
+        place = good.schema.get_field_index("messages")
+        with pytest.raises(ContractError, match=f"conversations.parquet.*{words}"):
+            write_parquet(tmp_path, contract, good.set_column(place, "messages", messages)).read(DAY)
 
 
 # --- what is wrong -------------------------------------------------------------------------------------
