@@ -39,6 +39,7 @@ FAMILIES: dict[str, Family] = {
         Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE"),
         Family("ridge", seat="forecaster", recipe="training.baselines.ridge:RECIPE"),
         Family("lightgbm", seat="forecaster", recipe="training.baselines.lightgbm:RECIPE"),
+        Family("qlora", seat="language", recipe="training.qlora.recipe:RECIPE"),
     )
 }
 

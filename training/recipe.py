@@ -52,7 +52,11 @@ class Trained:
     """The outcome of `Recipe.train`.
 
     metrics: final figures on the scientist's own validation split, not the gate's exam.
+    measures: figures of the training itself (speed, memory), not of the model.
     figures: file name → Matplotlib figure (learning curve, SHAP), logged as PNG.
+    tables: name → rows, shown as a table on the run's page.
+    folders: name → folder of files that the page keeps.
+    scratch: folders that are of no use once the model is submitted (checkpoints to resume from).
     features: what the model was trained on, as Feast names them.
     reference: a sample of the training features, for the drift watch.
     data: what was learnt from; `table` is what it is called in MLflow.
@@ -66,6 +70,10 @@ class Trained:
     data: pd.DataFrame
     table: str = "interactions"
     figures: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    scratch: tuple[Path, ...] = ()
 
 
 class Recipe(Protocol):

@@ -9,6 +9,7 @@ version knows every day up to the night, and the gate, which could not examine i
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -83,6 +84,8 @@ def train(
         version = registry.submit(
             SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags
         )
+    for done in trained.scratch:
+        shutil.rmtree(done, ignore_errors=True)
     return _result(family, version.number, run.id, trained, time.monotonic() - began)
 
 
@@ -104,6 +107,7 @@ def _result(family: Family, version: int, run_id: str, trained: Trained, seconds
         "version": version,
         "run_id": run_id,
         "metrics": trained.metrics,
+        **({"measures": trained.measures} if trained.measures else {}),
         "epochs": trained.params.get("epochs"),
         "train_rows": len(trained.data),
         "seconds": round(seconds, 1),

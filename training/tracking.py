@@ -69,16 +69,22 @@ class Run:
         self._waiting, self._flushed = [], time.monotonic()
 
     def results(self, trained: Trained, digest: str, source: str) -> None:
-        """Final figures as `val_<metric>`, pictures, the features used and their reference, the data's digest."""
+        """Final figures as `val_<metric>`, measures, pictures, tables, folders, the features used and their reference,
+        the data's digest."""
         import mlflow.data
         from mlflow.entities import DatasetInput, InputTag, Metric
 
         self.flush()
         now = int(time.time() * 1000)
         metrics = [Metric(f"val_{k}", float(v), now, 0) for k, v in trained.metrics.items()]
+        metrics += [Metric(k, float(v), now, 0) for k, v in trained.measures.items()]
         self.client.log_batch(self.id, metrics=metrics)
         for name, figure in trained.figures.items():
             self.client.log_figure(self.id, figure, f"figures/{name}")
+        for name, table in trained.tables.items():
+            self.client.log_table(self.id, table, f"tables/{name}.json")
+        for name, kept in trained.folders.items():
+            self.client.log_artifacts(self.id, str(kept), name)
         self.client.log_dict(self.id, {"features": trained.features}, "features/features.json")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "reference.parquet"
