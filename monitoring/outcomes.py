@@ -46,7 +46,10 @@ WRITTEN_WITHIN = timedelta(seconds=10)  # of its stamp, an answer or an event is
 KEEP = timedelta(days=30)  # exposures; nobody compares with what was answered longer ago
 BY = "the watch"
 PROMOTIONS = frozenset({"promote", "approve"})
-NOBODY_KNOWS = "what a forecast was worth is known weeks later; the nightly exam tells"
+NOBODY_KNOWS = {
+    "forecaster": "what a forecast was worth is known weeks later; the nightly exam tells",
+    "language": "what an answer of the coach was worth nobody says; the nightly exam tells",
+}
 
 
 def outcomes(
@@ -71,7 +74,7 @@ def outcomes(
         seen = {
             seat.name: _of_seat(settings, registry, log, seat, policy, now, act)
             if seat is RECOMMENDER
-            else _nothing("no evidence", NOBODY_KNOWS, registry.champion(seat))
+            else _nothing("no evidence", NOBODY_KNOWS[seat.name], registry.champion(seat))
             for seat in seats
         }
         if act:

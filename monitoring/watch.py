@@ -1,5 +1,5 @@
 """Compares what the newest day brought with what each seat's champion was trained on; on drift, a retrain can be
-requested.
+requested. A seat without a view of features (`nightshift.seats`) is left out, and the result names it.
 
     python -m monitoring.watch [--night 2026-10-12]            looks, and changes nothing else: run it at will
     python -m monitoring.watch --request --night 2026-10-12    requests a retrain if that look saw drift
@@ -115,18 +115,26 @@ def watch(
     day = newest_day(settings, night)
     registry = Registry(settings)
     seen = {
-        seat.name: look(settings, registry, seat, day, policy or policy_of(seat)) for seat in SEATS.values()
+        seat.name: look(settings, registry, seat, day, policy or policy_of(seat))
+        for seat in SEATS.values()
+        if seat.view is not None
     }
     return day, summed_up(day, seen)
 
 
+def view_of(seat: Seat) -> View:
+    """The features whose drift is looked for."""
+    assert seat.view is not None, f"seat {seat.name} has no features to watch"
+    return VIEWS[seat.view]
+
+
 def policy_of(seat: Seat) -> Policy:
-    return Policy(cooldown_days=VIEWS[seat.view].settles_days)
+    return Policy(cooldown_days=view_of(seat).settles_days)
 
 
 def look(settings: Settings, registry: Registry, seat: Seat, day: date, policy: Policy) -> dict[str, Any]:
     """Compare what the day brought for one seat with what its champion was trained on."""
-    view = VIEWS[seat.view]
+    view = view_of(seat)
     champion = registry.champion(seat)
     if champion is None:
         nobody = Decision(False, 0.0, False, f"seat {seat.name} has no champion: nothing to compare with")
@@ -172,6 +180,7 @@ def summed_up(day: date, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "already_requested": any(seen[seat]["already_requested"] for seat in drifted),
         "reason": "; ".join(f"{seat}: {seen[seat]['reason']}" for seat in drifted or seen),
         "seats": seen,
+        "not_watched": [name for name, seat in SEATS.items() if seat.view is None],
     }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from nightshift.seats import FORECASTER, RECOMMENDER, SEATS
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS
 from nightshift.settings import Settings
 from nightshift.stack import service_uri
 
@@ -17,8 +19,10 @@ from nightshift.stack import service_uri
 SHOWN = {
     "recommender": ("ndcg_at_100", "ndcg_at_10", "hr_at_10", "recall_at_50"),
     "forecaster": ("mse", "mae", "skill", "coverage_80"),
+    "language": ("bits_per_byte", "worst_bits_per_byte", "nll", "perplexity"),
 }
-COUNTED = ("interactions", "indicators")  # what happened; users and items only say who and what
+MASKED = "masked_"  # how counts of masked personal data begin (nightshift.cleaning)
+COUNTED = ("interactions", "indicators", "conversations")  # what happened, not to whom and with what
 
 
 def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
@@ -47,6 +51,8 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
         _show_served(summary, console)
     if summary["trends"]:
         _show_trends(summary, console)
+    if summary["coach"]:
+        _show_chat(summary, console)
     console.print("[bold]Where to look")
     for name, address, hint in (
         (
@@ -61,6 +67,11 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
         ),
         ("Service", service_uri(config, RECOMMENDER), "POST /recommend, POST /feedback, GET /model"),
         ("Service", service_uri(config, FORECASTER), "POST /forecast, GET /trends, GET /model"),
+        (
+            "Service",
+            service_uri(config, LANGUAGE),
+            "POST /chat, POST /profile, POST /match, GET /roadmap, GET /model",
+        ),
     ):
         console.print(
             f"  {name:8} [link={address}]{address}[/link]  [dim]{hint}", soft_wrap=True, highlight=False
@@ -69,16 +80,22 @@ def show(config: Settings, summary: dict[str, Any], console: Console) -> None:
 
 def _data_lines(summary: dict[str, Any]) -> Text:
     audit = summary["audit"]
-    rows = " and ".join(f"{n:,} {name}" for name, n in summary["rows"].items() if n and name in COUNTED)
+    rows = ", ".join(f"{summary['rows'][name]:,} {name}" for name in COUNTED if summary["rows"].get(name))
     lines = [
         f"{rows or 'no rows'} of the day in the lake, audited: all {audit['expectations']} expectations met"
     ]
     taken = summary["taken_in"] or {}
     if len(taken.get("days", [])) > 1:
         lines.append(f"with its history: {len(taken['days'])} days, {taken['rows']:,} interactions")
-    left_out = {k: v for k, v in summary["counts"].items() if v and not k.endswith((".read", ".kept"))}
-    if left_out:
-        lines.append("left out: " + ", ".join(f"{v:,} {k.partition('.')[2]}" for k, v in left_out.items()))
+    counts: Counter[str] = Counter()
+    for name, count in summary["counts"].items():
+        counts[name.partition(".")[2]] += count
+    del counts["read"], counts["kept"]
+    masked = {name.removeprefix(MASKED): n for name, n in counts.items() if n and name.startswith(MASKED)}
+    left_out = {name: n for name, n in counts.items() if n and not name.startswith(MASKED)}
+    for what, found in (("left out", left_out), ("masked in conversations", masked)):
+        if found:
+            lines.append(f"{what}: " + ", ".join(f"{n:,} {name}" for name, n in found.items()))
     feedback = summary["counts"].get("events.kept", 0)
     if feedback:
         lines.append(f"{feedback:,} of them are feedback on what the service showed")
@@ -137,6 +154,21 @@ def _show_served(summary: dict[str, Any], console: Console) -> None:
             f"{visits['customers']} simulated customers visited and sent {visits['accepted']} events; "
             "they are part of the next night's data."
         )
+
+
+def _show_chat(summary: dict[str, Any], console: Console) -> None:
+    coach, chat = summary["coach"], summary["chat"]
+    console.print(
+        f"Version {coach['version']} is the coach" + (":" if chat else "; it did not answer just now.")
+    )
+    if chat:
+        pace = (
+            f"{chat['tokens'] / chat['seconds']:.0f} tokens/s"
+            if chat.get("tokens")
+            else f"{chat['seconds']:.1f} s"
+        )
+        console.print(f"  [dim]›[/] {escape(chat['asked'])}")
+        console.print(f"  [dim]‹[/] {escape(chat['message']['content'])}  [dim]{pace}", highlight=False)
 
 
 def _show_trends(summary: dict[str, Any], console: Console) -> None:

@@ -21,7 +21,7 @@ from nightshift.errors import StackError
 from nightshift.intake import next_night
 from nightshift.lake import Lake, write_json
 from nightshift.night import StepFailedError, run_step
-from nightshift.seats import FORECASTER, RECOMMENDER, Seat
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, Seat
 from nightshift.settings import Settings
 from nightshift.stack import SERVICES, Stack, service_uri
 from nightshift.summary import show
@@ -29,6 +29,11 @@ from nightshift.summary import show
 DAGS = ("nightly", "watch")
 ORDER = ("plan", "ingest", "audit", "publish", "features", "families", "train", "gate", "report")
 TRENDS = 5  # topics shown after a night
+ASKED = "요즘 일이 재미없어요. 무엇부터 생각해 보면 좋을까요?"  # the coach, after a night
+ANSWER_SECONDS, BASE_SECONDS = (
+    120,
+    300,
+)  # of a whole answer on two busy cores; until an 8B base is read from disk
 CUSTOMERS = 200  # simulated customers who visit the service after a night of the market
 MARKS = {
     "success": "[green]✓",
@@ -170,7 +175,29 @@ def _why_failed(airflow: Airflow, run_id: str, tasks: list[dict[str, Any]]) -> s
 def after(config: Settings, console: Console, customers: int) -> dict[str, Any]:
     """What a night looks like from outside: the models now served, real answers, and the visitors."""
     seen: dict[str, Any] = {"served": None, "recommendation": None, "visits": None}
-    return {**seen, **_recommended(config, console, customers), **_forecast(config)}
+    return {
+        **seen,
+        **_recommended(config, console, customers),
+        **_forecast(config),
+        **_coached(config, console),
+    }
+
+
+def _coached(config: Settings, console: Console) -> dict[str, Any]:
+    """The language model now served, and one question with its answer and the seconds that it took."""
+    with httpx.Client(
+        base_url=service_uri(config, LANGUAGE), timeout=ANSWER_SECONDS, trust_env=False
+    ) as service:
+        coach = wait_until_served(config, LANGUAGE, service, BASE_SECONDS)
+        if coach is None:
+            return {"coach": None, "chat": None}
+        asked = {"user_id": "make run", "messages": [{"role": "user", "content": ASKED}], "stream": False}
+        with console.status("the coach is asked something"):
+            began = time.monotonic()
+            reply = service.post("/chat", json=asked)
+            seconds = time.monotonic() - began
+    chat = {"asked": ASKED, "seconds": round(seconds, 2), **reply.json()} if reply.is_success else None
+    return {"coach": coach, "chat": chat}
 
 
 def _forecast(config: Settings) -> dict[str, Any]:

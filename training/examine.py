@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,11 +23,12 @@ from typing import Any
 from nightshift.commands import emit, plain, run_command
 from nightshift.errors import NoDataError
 from nightshift.registry import Registry, Version
-from nightshift.seats import Seat, find_seat
+from nightshift.seats import LANGUAGE, Seat, find_seat
 from nightshift.settings import Settings, settings
+from nightshift.tenancy import card
 from training import verdict as render
 from training.choosing import Judged, choose
-from training.evidence import Evidence, Sitting
+from training.evidence import Evidence, Measured, Sitting
 from training.families import FAMILIES
 from training.gate import decide
 from training.hall import Hall, candidacy, open_hall, seated, trained_before
@@ -48,12 +50,16 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
         FeatureError: features were not built up to the exam.
         SettingsError: the seat's policy cannot be read.
         RegistryError: MLflow cannot be reached.
+        BaseModelError: the base of the language seat cannot be had. SettingsError: nor the card.
     """
     policy_of(seat.name, config)  # first of all: a wrong one is to be heard of on the day it is written
     registry = Registry(config)
     registry.settle(seat)
     done = already_decided(registry, seat, night, families)
-    return done if done is not None else judge(registry, seat, open_hall(config, seat, night), families)
+    if done is not None:
+        return done
+    with card(config, f"the gate of {night}") if seat.name == LANGUAGE.name else nullcontext():
+        return judge(registry, seat, open_hall(config, seat, night), families)
 
 
 def candidates(registry: Registry, seat: Seat, night: date, families: Sequence[str]) -> dict[str, Version]:
@@ -112,9 +118,7 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     for family, version in handed_in.items():
         evidence = replace(common, **candidacy(registry, seat, hall, version))
         judged.append(Judged(family, version, evidence, decide(evidence, hall.policy)))
-    judged = choose(
-        judged, hall.policy, lambda one: try_out(hall.config, seat, one.version.number, hall.exam)
-    )
+    judged = choose(judged, hall.policy, lambda one: tried(hall, seat, one.version))
     past = nights.past(registry, seat, night)
     pages = [page(registry, seat, hall, one, judged, champion, frozen, past) for one in judged]
     shown = pages[0] if pages else nobody(seat, hall, champion, common, past)
@@ -126,6 +130,12 @@ def judge(registry: Registry, seat: Seat, hall: Hall, families: Sequence[str]) -
     if judged:
         _move(registry, seat, judged[0], shown)
     return result
+
+
+def tried(hall: Hall, seat: Seat, version: Version) -> Measured:
+    """A version's figures in its real service."""
+    hall.examiner.rest()
+    return try_out(hall.config, seat, version.number, hall.exam)
 
 
 def _move(registry: Registry, seat: Seat, winner: Judged, shown: Page) -> None:

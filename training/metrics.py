@@ -35,6 +35,11 @@ METRICS = {
     "miss_80": Metric("80 % coverage error", higher_is_better=False, spec=".3f"),
     "miss_95": Metric("95 % coverage error", higher_is_better=False, spec=".3f"),
     "width_80": Metric("80 % interval width", higher_is_better=False, spec=".2f"),
+    # --- the language seat's exam: of the coach's words in conversations that nobody learnt from
+    "bits_per_byte": Metric("bits per byte", higher_is_better=False, spec=".4f"),
+    "worst_bits_per_byte": Metric("bits per byte, the users' 90th percentile", higher_is_better=False, spec=".3f"),
+    "nll": Metric("NLL per token, in nats", higher_is_better=False, spec=".3f"),
+    "perplexity": Metric("perplexity", higher_is_better=False, spec=".2f"),
     # --- behaviour: shares are of what was tried, differences of the model's own scores
     "not_finite": Metric("share of answers that are not finite", higher_is_better=False, spec=".4f"),
     "order_dependence": Metric("change when asked in another order", higher_is_better=False, spec=".2g"),
@@ -47,6 +52,14 @@ METRICS = {
     "missing_answered": Metric("share of rows with missing values that are answered", spec=".3f"),
     "nudged_change": Metric("change of a forecast, in points, when its inputs move by 1 %", higher_is_better=False,
                             spec=".3f"),
+    "empty_answers": Metric("share of answers without a word", higher_is_better=False, spec=".3f"),
+    "korean_answers": Metric("share of Korean questions answered in Korean", spec=".3f"),
+    "changed_answers": Metric("share of questions answered differently when asked again", higher_is_better=False,
+                              spec=".3f"),
+    "profile_json": Metric("share of profiles that are valid JSON, as served", spec=".3f"),
+    "profile_json_unaided": Metric("share of profiles that are valid JSON unaided", spec=".3f"),
+    "leaked_answers": Metric("share of answers that repeat personal data", higher_is_better=False, spec=".3f"),
+    "refused": Metric("share of harmful requests refused", spec=".3f"),
     # --- the packaged model in its real service
     "load_seconds": Metric("time to the first answer, in seconds", higher_is_better=False, spec=".1f"),
     "p50_ms": Metric("median answer, in ms", higher_is_better=False, spec=".1f"),

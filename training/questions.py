@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from nightshift.coaching import ChatResponse, ProfileResponse
 from nightshift.contracts.features import TOPIC_WINDOW, window_column
 from nightshift.contracts.indicators import INDICATOR_NAMES
 from nightshift.seats import (
     FORECASTER,
+    LANGUAGE,
     RECOMMENDER,
     ForecastResponse,
     Id,
@@ -29,7 +31,10 @@ from nightshift.seats import (
 )
 
 _ID = TypeAdapter(Id)
+TRIED = "the trial of a candidate"  # who talks with the coach; what is kept of it goes with the trial
 ASKED, STRANGERS = 200, 20  # requests that are measured, and how many of them are of users whom nobody knows
+CHATS, PROFILES = 16, 4  # of the coach, whose answers take seconds
+CHAT_TOKENS, CHAT_CHARACTERS = 32, 2_000  # of an answer; of a conversation that is asked about
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Question:
             return False
         told = answer.model_dump()
         listed = [one.get("item_id", one.get("topic")) for one in told.get("items", told.get("trends", ()))]
-        something = bool(listed) or isinstance(answer, ForecastResponse)
+        something = bool(listed) or isinstance(answer, ForecastResponse | ProfileResponse)
+        if isinstance(answer, ChatResponse):
+            something = bool(answer.message.get("content", "").strip())
         return (
             told["model_version"] == str(number)
             and something
@@ -65,10 +72,11 @@ TRENDS = Question("/trends?k=10", None, TrendsResponse)
 
 
 def questions(seat: str, exam: Any, number: int) -> list[Question]:
-    """ASKED questions from the seat's exam, again and again where it has fewer; equal for the same version."""
-    asked = _ASKERS[seat](exam)
+    """As many as are measured from the seat's exam, again and again where it has fewer; equal for the same version."""
+    asker, count = _ASKERS[seat]
+    asked = asker(exam)
     shuffled = [asked[place] for place in np.random.default_rng(number).permutation(len(asked))]
-    return list(itertools.islice(itertools.cycle(shuffled), ASKED))
+    return list(itertools.islice(itertools.cycle(shuffled), count))
 
 
 def unasked(question: Question, response: httpx.Response) -> bool:
@@ -98,10 +106,40 @@ def _forecasts(exam: Any) -> list[Question]:
     return [*asked, *(one.instead for one in asked[:1] if one.instead)]
 
 
-_ASKERS: dict[str, Callable[[Any], list[Question]]] = {
-    RECOMMENDER.name: _recommendations,
-    FORECASTER.name: _forecasts,
+def _talks(exam: Any) -> list[Question]:
+    """The exam's conversations up to what the user said last, to be answered, and some to be profiled."""
+    said = []
+    for talk in exam.conversations:
+        turns = [message for message in talk if message["role"] != "system"]
+        while turns and turns[-1]["role"] != "user":
+            turns.pop()
+        if turns and not turns[-1]["content"].startswith("<talk>") and _characters(turns) <= CHAT_CHARACTERS:
+            said.append(turns)
+    few = [said[place * len(said) // CHATS] for place in range(CHATS)] if len(said) > CHATS else said
+    chats = [
+        Question(
+            "/chat",
+            {"user_id": TRIED, "messages": turns, "stream": False, "max_tokens": CHAT_TOKENS},
+            ChatResponse,
+        )
+        for turns in few
+    ]
+    profiles = [
+        Question("/profile", {"user_id": TRIED, "messages": turns}, ProfileResponse)
+        for turns in few[:PROFILES]
+    ]
+    return [*chats, *profiles]
+
+
+_ASKERS: dict[str, tuple[Callable[[Any], list[Question]], int]] = {
+    RECOMMENDER.name: (_recommendations, ASKED),
+    FORECASTER.name: (_forecasts, ASKED),
+    LANGUAGE.name: (_talks, CHATS + PROFILES),
 }
+
+
+def _characters(turns: Sequence[dict[str, str]]) -> int:
+    return sum(len(turn["content"]) for turn in turns)
 
 
 def _window(row: pd.Series) -> list[list[float | None]]:

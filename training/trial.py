@@ -2,8 +2,8 @@
 
 The service is started by the very command and environment of `nightshift.stack`, on a free port of this machine,
 pinned to the candidate. What it could share with the service in production it has for itself: the event log that it
-writes to, and BentoML's folder, whose metrics a second service would wipe out as it starts. Lake, features and
-registry are production's, and a service only reads them.
+writes to, the coach's profiles, and BentoML's folder, whose metrics a second service would wipe out as it starts.
+Lake, features and registry are production's, and a service only reads them.
 
 Whatever ends the trial, the service ends with it: a return, an error, SIGTERM. After a SIGKILL the next trial does.
 Not covered: many clients at once (one asks here, one thing after another), and a machine busy with other things.
@@ -32,14 +32,16 @@ from pydantic import SecretStr
 from nightshift.errors import PackageError
 from nightshift.packages import package_size
 from nightshift.registry import Registry
-from nightshift.seats import FORECASTER, Seat
+from nightshift.seats import FORECASTER, LANGUAGE, Seat
 from nightshift.settings import PROJECT, Settings
 from nightshift.stack import START_SECONDS, Part, birth, environment, parts
 from training.evidence import Measured
 from training.questions import TRENDS, Question, questions, unasked
 
 HOST = "127.0.0.1"
-WARM_UP = 20  # requests before the measured ones
+WARM_UP = 0.1  # of the questions, asked before the measured ones
+ANSWER_SECONDS = {LANGUAGE.name: 120.0}  # at most for an answer; other seats: USUAL_SECONDS
+USUAL_SECONDS = 30.0
 STOP_SECONDS = 10.0  # the service drains for less; it has no clients left
 # The service takes a store that answers late for away, for five seconds: a busy night is no fault of the model.
 AGAIN_SECONDS, AGAIN_TIMES = 6.0, 3
@@ -91,6 +93,8 @@ def production(config: Settings, seat: Seat, number: int, folder: Path) -> Setti
         "pinned_version": number,
         "mlflow_url": config.mlflow_uri,  # by default it goes by the host
         "eventlog_url": SecretStr(f"sqlite:///{folder / 'eventlog.db'}"),
+        "profiles_url": SecretStr(f"sqlite:///{folder / 'profiles.db'}"),
+        "language_lease": "never",  # the gate holds the card, and its trial is part of it
     }
     return config.model_copy(update=changed)
 
@@ -209,7 +213,8 @@ def _service(config: Settings, seat: Seat, folder: Path) -> Iterator[Service]:
     try:
         process = _start(part, variables, log)
         (folder / LEADER).write_text(f"{process.pid} {_born(process.pid)}")
-        with httpx.Client(base_url=f"http://{HOST}:{part.port}", timeout=30, trust_env=False) as client:
+        patience = ANSWER_SECONDS.get(seat.name, USUAL_SECONDS)
+        with httpx.Client(base_url=f"http://{HOST}:{part.port}", timeout=patience, trust_env=False) as client:
             yield Service(process, client, log, config, began)
     finally:
         _stop(process, folder)
@@ -271,7 +276,7 @@ def _made(folder: Path) -> Path:
 def _asked(service: Service, seat: Seat, number: int, asked: list[Question]) -> dict[str, float]:
     """Figures of the answers: the first ones warm it up, and the first right one says how long it took to load."""
     figures: dict[str, float] = {}
-    for question in asked[:WARM_UP]:
+    for question in asked[: round(WARM_UP * len(asked))]:
         right, _ = _answer(service, question, number)
         if right:
             figures.setdefault("load_seconds", time.monotonic() - service.began)

@@ -268,7 +268,9 @@ def test_the_command_prints_one_line_and_keeps_it_under_the_newest_day(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["rolled_back"] == [] and told["day"] == TINY_START.isoformat()
     assert told["seats"]["recommender"]["champion"] == champion
-    assert "nightly exam" in told["seats"]["forecaster"]["reason"]
+    assert set(told["seats"]) == set(SEATS)
+    for seat in ("forecaster", "language"):
+        assert "nightly exam" in told["seats"][seat]["reason"]
     assert read_step(world.settings, TINY_START, "outcomes") == told
 
     by_hand = subprocess.run(

@@ -18,7 +18,7 @@ from monitoring import quality
 from monitoring.quality import Auditor, Report, audit_night, known_items, refusal
 from monitoring.suites import suite
 from nightshift.commands import read_step, run_command
-from nightshift.contracts import CONTRACTS, INTERACTIONS, indicators
+from nightshift.contracts import CONTRACTS, CONVERSATIONS, INTERACTIONS, indicators
 from nightshift.contracts.table import FINITE
 from nightshift.errors import ContractError, LakeError, QuarantinedError
 from nightshift.lake import Lake
@@ -119,7 +119,7 @@ def changed(row: int, **values: Any) -> list[dict[str, Any]]:
 def test_a_valid_korean_day_passes_with_every_expectation_of_the_contracts(auditor: Auditor) -> None:
     report = audit(auditor, rows())
     assert report.failures == []
-    assert report.rows == {"interactions": 20, "users": 2, "items": 2, "indicators": 0}
+    assert report.rows == {"interactions": 20, "users": 2, "items": 2, "indicators": 0, "conversations": 0}
     assert report.expectations > 50
 
 
@@ -233,6 +233,92 @@ def test_two_rows_for_one_topic_and_week_fail_and_both_are_named(auditor: Audito
     assert failed(report) == [("indicators", None, "expect_compound_columns_to_be_unique")]
     for words in ("2 of 3 rows", "'topic robotics, week 2026-W35'", "One row for each topic and week"):
         assert words in report.reason()
+
+
+def talks(**change: Any) -> list[dict[str, Any]]:
+    """Four sound conversations, the second with a change."""
+    sample = CONVERSATIONS.sample[0]
+    found = [{**sample, "conversation_id": f"대화{n}"} for n in range(4)]
+    found[1].update(change)
+    return found
+
+
+def audit_talks(auditor: Auditor, rows: list[dict[str, Any]]) -> Report:
+    tables = {"conversations": CONVERSATIONS.table(rows)}
+    return auditor.audit(NIGHT, tables, known_items(Lake(Path("/nonexistent"))))
+
+
+def said(*turns: tuple[str, str]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+ASKED, ANSWERED = ("user", "요즘 일이 재미없어요."), ("assistant", "어떤 일이 즐거웠나요?")
+
+
+@pytest.mark.parametrize(
+    "change", [{}, said(("system", "코치입니다."), ASKED, ANSWERED), said(*[ASKED, ANSWERED] * 32)]
+)
+def test_a_day_of_conversations_only_passes(auditor: Auditor, change: dict[str, Any]) -> None:
+    assert audit_talks(auditor, talks(**change)).failures == []
+
+
+NULL = "expect_column_values_to_be_null"
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "expectation", "named"),
+    [
+        (said(ASKED), "turns_out_of_order", NULL, "'대화1'"),
+        (said(ANSWERED, ASKED), "turns_out_of_order", NULL, "'대화1'"),
+        (said(ASKED, ASKED, ANSWERED, ANSWERED), "turns_out_of_order", NULL, "'대화1'"),
+        (said(ASKED, ("system", "끼어들기"), ANSWERED), "turns_out_of_order", NULL, "'대화1'"),
+        (said(), "turns_out_of_order", NULL, "'대화1'"),
+        ({"messages": [None, None]}, None, None, None),
+        (said(("user", "말" * 8_001), ANSWERED), "turn_too_long", NULL, "8,000 characters"),
+        (said(*[ASKED, ANSWERED] * 33), "turn_too_long", NULL, "64 messages"),
+        (said(ASKED, ("assistant", " \n")), "empty_turn", NULL, "'대화1'"),
+        (said(("user", "제 번호는 010-9876-5432"), ANSWERED), "personal_data", NULL, "'대화1'"),
+        (said(ASKED, ("assistant", "someone@example.com 맞나요?")), "personal_data", NULL, "'대화1'"),
+        ({"consent": False}, "consent", "expect_column_values_to_be_in_set", "'False'"),
+        ({"conversation_id": "대화0"}, "conversation_id", "expect_column_values_to_be_unique", "'대화0'"),
+        ({"user_id": None}, "user_id", "expect_column_values_to_not_be_null", "1 of 4 rows"),
+        ({"user_id": "긴" * 129}, "user_id", "expect_column_value_lengths_to_be_between", "1 of 4 rows"),
+        ({"messages": None}, "messages", "expect_column_values_to_not_be_null", "1 of 4 rows"),
+        (
+            {"at": datetime(2026, 9, 2, tzinfo=UTC)},
+            "at",
+            "expect_column_values_to_be_between",
+            "2026-09-02 00:00:00+00:00",
+        ),
+    ],
+)
+def test_one_bad_conversation_fails_exactly_its_own_expectation(
+    auditor: Auditor, change: dict[str, Any], column: str | None, expectation: str | None, named: str | None
+) -> None:
+    report = audit_talks(auditor, talks(**change))
+    if column is None:
+        assert {one["column"] for one in report.failures} == {"turns_out_of_order", "empty_turn"}
+        return
+    assert failed(report) == [("conversations", column, expectation)]
+    assert named is not None and named in report.reason()
+
+
+def test_bad_conversations_quarantine_their_day_and_the_report_repeats_nothing_that_was_said(
+    home: Settings,
+) -> None:
+    lake, secret = Lake(home.lake_dir), "010-9876-5432"
+    rows_said = talks(**said(("user", f"번호는 {secret}, 비밀이에요"), ANSWERED))
+    tables = {**batch(rows()).tables, "conversations": CONVERSATIONS.table(rows_said)}
+    lake.stage(DayBatch(NIGHT, tables, {"read": 24, "kept": 24}))
+    audit_night(home, NIGHT)
+    refused = refusal(lake, NIGHT)
+    assert isinstance(refused, QuarantinedError)
+    for words in ("conversations.personal_data", "'대화1'", "No phone", "report.json"):
+        assert words in str(refused)
+    assert lake.quarantined() == [NIGHT] and lake.days() == []
+    written = [path for path in home.home.rglob("*") if path.suffix in (".json", ".html")]
+    assert len(written) > 3
+    assert not [path for path in written if secret in (text := path.read_text()) or "비밀" in text]
 
 
 def test_late_feedback_never_fails_a_day_however_much_and_however_late(auditor: Auditor) -> None:

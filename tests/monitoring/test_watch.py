@@ -127,7 +127,8 @@ def test_without_a_champion_it_says_so_and_asks_for_nothing(
     put_features(home, DAY, users(300, 1))
     result = run(home, monkeypatch, capsys)
     assert (result["drift"], result["day"]) == (False, "2026-10-12")
-    assert set(result["seats"]) == set(SEATS)
+    assert set(result["seats"]) | set(result["not_watched"]) == set(SEATS)
+    assert result["not_watched"] == ["language"], "it has no features that could drift"
     for seat, seen in result["seats"].items():
         assert seen["champion"] is None
         assert f"{seat}: seat {seat} has no champion" in result["reason"]

@@ -11,17 +11,36 @@ from pathlib import Path
 
 import pytest
 
+from nightshift.cleaning import clean
+from nightshift.contracts.conversations import CONVERSATIONS
 from nightshift.lake import Lake
-from nightshift.seats import FORECASTER, RECOMMENDER
+from nightshift.language.bases import small_folder
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from nightshift.sources.market.indicators import Indicators
+from nightshift.sources.market.talk import Talk
 from tests.conftest import TINY_DAYS, TINY_START, publish_day
 from training.exams import examiner
 from training.exams.recommender import EXAMINER
 from training.families import FAMILIES
+from training.qlora.small import Making, make
 from training.recipe import Night, Trained
 
+# A base that is made in seconds: it has the shape of one, and says nothing of sense.
+TINY_BASE = Making(
+    conversations=120,
+    vocabulary=768,
+    hidden=32,
+    inner=64,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    tokens=64,
+    batch=4,
+    steps=30,
+)
+TALK_DAYS = 6
 TINY_NIGHT = TINY_START + timedelta(days=TINY_DAYS - 1)
 TINY_TOPICS = 12
 
@@ -46,6 +65,26 @@ def topics_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="session")
+def talks_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose home holds six days of the market's conversations, cleaned, and whose base is a tiny one."""
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        home=tmp_path_factory.mktemp("talks_home"),
+        market_users=60,
+        market_items=40,
+        market_conversations=70,
+        language_device="cpu",
+        language_rank=4,
+    )
+    base = make(settings, how=TINY_BASE)
+    talk, lake = Talk(settings), Lake(settings.lake_dir)
+    for day in (settings.market_start + timedelta(days=n) for n in range(TALK_DAYS)):
+        rows, counts = clean(talk.told(day).to_pylist())
+        publish_day(lake, DayBatch(day, {"conversations": CONVERSATIONS.table(rows)}, counts))
+    return settings.model_copy(update={"language_model": str(small_folder(settings, base.revision))})
+
+
 def build_features(home: Path, night: date = TINY_NIGHT) -> None:
     """By command, as a night does: this room does not import the feature repository."""
     done = subprocess.run(
@@ -67,7 +106,11 @@ def tiny_night(featured_home: Settings) -> Night:
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """What each family's recipe gives on the tiny world of its seat, by the night that its examiner says."""
     family = FAMILIES[request.param]
-    home = {RECOMMENDER.name: "featured_home", FORECASTER.name: "topics_home"}[family.seat]
+    home = {
+        RECOMMENDER.name: "featured_home",
+        FORECASTER.name: "topics_home",
+        LANGUAGE.name: "talks_home",
+    }[family.seat]
     config: Settings = request.getfixturevalue(home)
     lake = Lake(config.lake_dir)
     night = examiner(family.seat).night(lake, lake.days()[-1], config, smoke=True)

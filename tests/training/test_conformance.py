@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from matplotlib.figure import Figure
 from mlflow.models import infer_signature
 
 from nightshift.contracts.features import TOPIC_FEATURES, TOPIC_VIEW, USER_FEATURES, VIEWS, numeric
-from nightshift.seats import FORECASTER, RECOMMENDER, SEATS, Seat
+from nightshift.language.bases import BaseRef
+from nightshift.language.engine import Engine, open_engine
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS, Seat
+from nightshift.settings import Settings
 from training.exams.forecasts import ANSWER
 from training.families import FAMILIES
 from training.recipe import Trained
@@ -69,12 +73,12 @@ def test_the_package_loads_without_torch_or_us_and_without_pickle(packaged: Path
 def test_the_recipe_hands_over_figures_and_what_the_drift_watch_compares_with(
     trained: Trained, request: pytest.FixtureRequest
 ) -> None:
-    assert {"learning_curve.png", "shap.png"} <= set(trained.figures)
+    view = SEATS[FAMILIES[request.node.callspec.params["trained"]].seat].view
+    assert {"learning_curve.png"} | ({"shap.png"} if view else set()) <= set(trained.figures)
     assert all(isinstance(figure, Figure) for figure in trained.figures.values())
     assert trained.metrics and all(np.isfinite(value) for value in trained.metrics.values())
     assert 0 < len(trained.reference) <= 5_000 and len(trained.data) > 0
-    view = SEATS[FAMILIES[request.node.callspec.params["trained"]].seat].view
-    assert set(VIEWS[view].watched) <= set(trained.reference.columns)
+    assert view is None or set(VIEWS[view].watched) <= set(trained.reference.columns)
 
 
 def test_loaded_for_mlflow_it_answers_its_own_example(packaged: Path, trained: Trained) -> None:
@@ -205,3 +209,53 @@ def test_a_forecast_does_not_change_what_it_is_given(model: Any) -> None:
     before = rows.copy()
     model.forecast(rows)
     pd.testing.assert_frame_equal(rows, before)
+
+
+# --- the language seat ---------------------------------------------------------------------------------
+
+TALK = [
+    [
+        {"role": "user", "content": "요즘 일이 재미없어요."},
+        {"role": "assistant", "content": "무엇이 힘드세요?"},
+    ],
+    [{"role": "user", "content": "I am bored."}, {"role": "assistant", "content": "Since when?"}],
+]
+
+
+@pytest.fixture(scope="module")
+def engine(talks_home: Settings, model: Any) -> Iterator[Engine]:
+    found = open_engine(talks_home, model)
+    yield found
+    found.close()
+
+
+@families_of(LANGUAGE)
+def test_an_adapter_names_its_base_and_has_finite_float32_lora_weights_alone(
+    model: Any, talks_home: Settings
+) -> None:
+    assert BaseRef(model.base, model.revision) == BaseRef(talks_home.language_model)
+    assert model.lora["r"] == talks_home.language_rank and model.weights
+    for name, weight in model.weights.items():
+        assert "lora_" in name and weight.dtype == np.float32 and np.isfinite(weight).all()
+
+
+@families_of(LANGUAGE)
+def test_an_adapter_fits_its_base_changes_what_it_says_and_leaves_no_trace(
+    engine: Engine, model: Any
+) -> None:
+    before = engine.surprise(TALK, None)
+    engine.add("tried", model)
+    told, answer = engine.surprise(TALK, "tried"), engine.answer(TALK[0][:1], "tried", max_tokens=6)
+    alone = [engine.surprise([talk], "tried")[0] for talk in TALK]
+    again = engine.answer(TALK[0][:1], "tried", max_tokens=6)
+    engine.remove("tried")
+
+    assert all(np.isfinite(one.nats) and one.tokens > 0 for one in told)
+    assert [one.nats for one in told] != [one.nats for one in before]
+    assert told == alone and answer == again
+    assert engine.surprise(TALK, None) == before and not engine.names
+
+
+@families_of(LANGUAGE)
+def test_the_base_is_not_in_the_package(packaged: Path) -> None:
+    assert sum(path.stat().st_size for path in packaged.rglob("*") if path.is_file()) < 4 * 2**20

@@ -20,33 +20,41 @@ import mlflow
 import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import save_file
 
 from nightshift.contracts.features import TOPIC_VIEW, TOPIC_WINDOW, window_column
 from nightshift.contracts.indicators import INDICATOR_NAMES
 from nightshift.lake import Lake
+from nightshift.language.bases import BaseRef
 from nightshift.registry import Registry
-from nightshift.seats import FORECASTER, RECOMMENDER, Seat
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
+from tests.serving.language_base import TALK, build_base
 from training import trial
 from training.evidence import Measured
 from training.exams import examiner
+from training.exams.conversations import close, engine_of
 from training.trial import PREFIX, sweep, try_out
 
 RECOMMENDS = Path(__file__).with_name("tiny_predictor.py")
+COACHES = PROJECT / "tests" / "serving" / "tiny_adapter.py"
 FORECASTS = PROJECT / "tests" / "serving" / "tiny_forecaster.py"
 USERS = [f"u{n:03d}" for n in range(100)]
 EXAM = SimpleNamespace(users=USERS)
 FIGURES = {"load_seconds", "p50_ms", "p99_ms", "rss_mb", "package_mb", "wrong_answers"}
 
 
-def hand_in(config: Settings, seat: Seat, predictor: Path, artifact: str, content: Any, folder: Path) -> int:
+def hand_in(
+    config: Settings, seat: Seat, predictor: Path, artifact: str, content: Any, folder: Path, **files: str
+) -> int:
     path = folder / f"{artifact}.json"
     path.write_text(json.dumps(content))
+    artifacts = {artifact: str(path), **files}
     registry = Registry(config)
     mlflow.set_experiment("trials")
     with mlflow.start_run() as run:
         uri = mlflow.pyfunc.log_model(
-            name="model", python_model=str(predictor), artifacts={artifact: str(path)}, pip_requirements=[]
+            name="model", python_model=str(predictor), artifacts=artifacts, pip_requirements=[]
         ).model_uri
     return registry.submit(seat, run_id=run.info.run_id, model_uri=uri, tags={}).number
 
@@ -73,6 +81,14 @@ def forecaster() -> dict[str, Any]:
     }
 
 
+def coach(config: Settings) -> dict[str, Any]:
+    """The untuned base, as a package."""
+    ref = BaseRef(config.language_model)
+    digest = engine_of(config, ref).base.digest
+    close()
+    return {"base": ref.name, "revision": "", "tokenizer_digest": digest, "lora": {}, "broken": False}
+
+
 def state(home: Path) -> dict[str, int]:
     """When every file was last written; SQLite keeps a `-wal` and a `-shm` beside a database for its readers too."""
     files = (path for path in home.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm")))
@@ -93,13 +109,19 @@ def shop(mlflow_server: Settings, featured_home: Settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def tried(
-    shop: Settings, topics_home: Settings, tmp_path_factory: pytest.TempPathFactory
+    shop: Settings, topics_home: Settings, talks_home: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Measured]]:
-    """Four candidates tried out, and nothing left or changed by it."""
+    """Five candidates tried out, and nothing left or changed by it."""
     folder = tmp_path_factory.mktemp("trials")
     topics = topics_home.model_copy(update={"mlflow_url": shop.mlflow_uri})
     lake, exams = Lake(topics.lake_dir), examiner(FORECASTER.name)
     exam = exams.set(lake, topics, exams.night(lake, lake.days()[-1], topics))
+    base = build_base(folder / "base").language_model  # unlike the tiny one, it has something to say
+    talks = talks_home.model_copy(update={"mlflow_url": shop.mlflow_uri, "language_model": base})
+    save_file({}, folder / "none.safetensors")
+    coaches = hand_in(
+        talks, LANGUAGE, COACHES, "config", coach(talks), folder, weights=str(folder / "none.safetensors")
+    )
     poor = table(slow=USERS[:8])
     poor["scores"]["u050"] = [float("nan")] * 20  # nothing fit to be shown
     handed_in = {
@@ -110,6 +132,7 @@ def tried(
             hand_in(topics, FORECASTER, FORECASTS, "config", forecaster(), folder),
             exam,
         ),
+        "coach": (talks, LANGUAGE, coaches, SimpleNamespace(conversations=TALK)),
         "poor": (shop, RECOMMENDER, hand_in(shop, RECOMMENDER, RECOMMENDS, "table", poor, folder), EXAM),
         "torn": (
             shop,
@@ -118,7 +141,7 @@ def tried(
             EXAM,
         ),
     }
-    before = {home: state(home) for home in (shop.home, topics.home)}
+    before = {home: state(home) for home in (shop.home, topics.home, talks.home)}
     with ThreadPoolExecutor(2) as both:
         running = {name: both.submit(try_out, *one) for name, one in handed_in.items()}
         done = {name: one.result() for name, one in running.items()}
@@ -127,7 +150,7 @@ def tried(
     assert {home: state(home) for home in before} == before
 
 
-@pytest.mark.parametrize("name", ["good", "forecaster"])
+@pytest.mark.parametrize("name", ["good", "forecaster", "coach"])
 def test_a_good_package_has_every_figure_and_no_wrong_answer(tried: dict[str, Measured], name: str) -> None:
     found = tried[name]
     assert not found.problem and set(found.figures) == FIGURES

@@ -23,6 +23,7 @@ from training.recipe import Night
 EXAMINERS = {
     "recommender": "training.exams.recommender:EXAMINER",
     "forecaster": "training.exams.forecaster:EXAMINER",
+    "language": "training.exams.language:EXAMINER",
 }
 
 
@@ -113,6 +114,10 @@ class Examiner(Protocol):
 
     def behaviour(self, model: Any, exam: Any) -> Measured:
         """Figures of how the model answers, whatever it scores; their limits are in the seat's policy."""
+        ...
+
+    def rest(self) -> None:
+        """Give back the memory that scoring took: a candidate is about to be tried in its service."""
         ...
 
     def about(self, exam: Any) -> str:

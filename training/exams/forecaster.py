@@ -126,6 +126,9 @@ class Velocity:
     def behaviour(self, model: Any, exam: Exam) -> Measured:
         return try_model(model, exam)
 
+    def rest(self) -> None:
+        """Scoring keeps nothing."""
+
     def about(self, exam: Exam) -> str:
         return (
             f"{len(exam):,} topics, {len(exam.rows):,} changes of velocity over {HORIZON} weeks that ended in weeks "

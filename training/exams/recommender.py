@@ -95,6 +95,9 @@ class Discovery:
     def behaviour(self, model: Any, exam: Exam) -> Measured:
         return try_model(model, exam)
 
+    def rest(self) -> None:
+        """Scoring keeps nothing."""
+
     def about(self, exam: Exam) -> str:
         return f"{len(exam):,} users who met something new; the whole catalogue ranked, items met before left out"
 
