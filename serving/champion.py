@@ -59,6 +59,7 @@ class Champion(Generic[Ready]):
 
     prepare: makes a loaded package ready to answer and tries it out; raises if it breaks the seat's protocol.
     about: what GET /model says of it beyond what is true of every seat.
+    may_seat: whether a version can be tried out now; while it cannot, nobody is loaded and nobody refused.
     """
 
     def __init__(
@@ -69,23 +70,30 @@ class Champion(Generic[Ready]):
         about: Callable[[Ready], dict[str, Any]] = lambda ready: {},
         on_swap: Callable[[], None] = lambda: None,
         before_swap: Callable[[], None] = lambda: None,
+        may_seat: Callable[[], bool] = lambda: True,
     ) -> None:
         self.bundle: Bundle[Ready] | None = None
         self.seat = seat
         self._settings = settings
         self._prepare, self._about = prepare, about
-        self._on_swap, self._before_swap = on_swap, before_swap
+        self._on_swap, self._before_swap, self._may_seat = on_swap, before_swap, may_seat
         self._registry: Registry | None = None
         self._reachable = True
         self._refused: Refused | None = None
         self._vacant = False
+        self._looked = False
         self._wait = settings.champion_poll_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
 
-    def start(self) -> None:
-        """Seat whoever is champion now, if MLflow answers, and follow the alias from then on."""
-        self.look()
+    def start(self, *, wait: bool = True) -> None:
+        """Seat whoever is champion now, if MLflow answers, and follow the alias from then on.
+
+        wait: until the first look is done; a base of gigabytes is better loaded while the service says so.
+        """
+        if wait:
+            self.look()
+        self._looked = wait
         self._thread.start()
 
     def stop(self) -> None:
@@ -155,6 +163,8 @@ class Champion(Generic[Ready]):
     # --- inside ----------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
+        if not self._looked:
+            self.look()
         while not self._stopping.wait(self._wait):
             self.look()
 
@@ -173,7 +183,7 @@ class Champion(Generic[Ready]):
 
     def _seat(self, version: Version) -> None:
         known = self._refused if self._refused and self._refused.number == version.number else None
-        if known and time.monotonic() < known.retry_at:
+        if (known and time.monotonic() < known.retry_at) or not self._may_seat():
             return
         try:
             bundle = self._load(version)

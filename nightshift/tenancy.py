@@ -1,0 +1,155 @@
+"""One tenant of the card: an 8B model that is trained and the same one that is served do not fit 12 GB together.
+
+The lease is a lock on a file under home, held by whoever has a model on the card; the kernel lets it go when its
+holder dies. Who needs the card puts up a note (pid, birth, reason) and waits for the lock; the service, which is the
+one that can wait, reads the notes, unloads its model and lets go. A note of a process that lives no more says nothing.
+
+    training, exam, trial:   with card(settings, "training qlora@2026-09-28"): …      waits its turn
+    the service:             tenant.take() … tenant.wanted() → unload, tenant.release() … tenant.take()
+
+Not covered: processes of other programs, and homes that share a card.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import psutil
+
+from nightshift.errors import SettingsError
+from nightshift.lake import write_json
+from nightshift.settings import Settings
+from nightshift.stack import birth
+
+POLL_SECONDS = 0.2
+SAY_SECONDS = 30.0
+
+
+def leased(settings: Settings) -> bool:
+    """Whether the card has to be asked for: where language models run on CUDA, unless the settings say otherwise."""
+    if settings.language_lease != "auto":
+        return settings.language_lease == "always"
+    if settings.language_device == "cpu":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def card(
+    settings: Settings,
+    reason: str,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    patience: float = 900.0,
+) -> Iterator[None]:
+    """The card, from when the others have let go of it; at once where no lease is asked for.
+
+    reason: what the service tells its clients meanwhile. patience: seconds to wait at most.
+
+    Raises:
+        SettingsError: nobody let go of it in that time.
+    """
+    if not leased(settings):
+        yield
+        return
+    with wanting(settings, reason):
+        tenant = Tenant(settings)
+        _wait(tenant, say, patience)
+        try:
+            yield
+        finally:
+            tenant.release()
+
+
+@contextmanager
+def wanting(settings: Settings, reason: str) -> Iterator[None]:
+    """A note that this process wants the card, as long as it does."""
+    note = _folder(settings) / f"wanted-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+    write_json(note, {"pid": os.getpid(), "born": birth(os.getpid()), "reason": reason, "since": time.time()})
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+class Tenant:
+    """Who has, or would have, a model on the card. For one thread at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = _folder(settings)
+        self._held: TextIO | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self._held is not None
+
+    def take(self) -> bool:
+        """Whether the card is ours now; does not wait."""
+        if self._held is not None:
+            return True
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handle = (self._folder / "lock").open("a")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            return False
+        self._held = handle
+        return True
+
+    def release(self) -> None:
+        """Let go; nothing if it is not held."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def wanted(self) -> str | None:
+        """Why another process that lives wants the card, or None. Notes of the dead are removed."""
+        for note in sorted(self._folder.glob("wanted-*.json")):
+            try:
+                told = json.loads(note.read_text())
+            except OSError:  # taken down this moment
+                continue
+            if told["pid"] == os.getpid():
+                continue
+            if _lives(told["pid"], told["born"]):
+                return str(told["reason"])
+            note.unlink(missing_ok=True)
+        return None
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home / "card"
+
+
+def _lives(pid: int, born: float) -> bool:
+    """Whether it is still that process, and not another one with its number, nor one that only waits to be reaped."""
+    try:
+        return birth(pid) == born and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait(tenant: Tenant, say: Callable[[str], None], patience: float) -> None:
+    began = said = time.monotonic()
+    while not tenant.take():
+        now = time.monotonic()
+        if now - began > patience:
+            raise SettingsError(
+                f"the card was not given up within {patience:.0f} s; is a language service of this home stuck? "
+                "`nightshift status` shows it; NIGHTSHIFT_LANGUAGE_LEASE=never does without the lease"
+            )
+        if now - said > SAY_SECONDS or said == began:
+            say("waiting for the card: the coach finishes its answer and unloads its model")
+            said = now
+        time.sleep(POLL_SECONDS)
