@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from nightshift.contracts import INTERACTIONS
+from nightshift.contracts import CONVERSATIONS, INTERACTIONS
+from nightshift.contracts.conversations import MAX_CHARACTERS, MAX_MESSAGES
 from nightshift.errors import EventLogError
 from nightshift.eventlog import EventLog
 
@@ -217,6 +218,134 @@ def test_a_log_from_before_there_were_exposures_gets_them(url: str) -> None:
     log.expose([an_exposure("r1")])
     assert len(log.answers(1, 9, ["click"], ONE_DAY, since=EVER)) == 1 and log.pending() == 1
     log.close()
+
+
+# --- conversations -------------------------------------------------------------------------------------
+
+
+def a_talk(conversation_id: str, turns: int = 2, at: datetime = NOON, **other: Any) -> dict[str, Any]:
+    messages = [{"role": ("user", "assistant")[n % 2], "content": f"말 {n}"} for n in range(turns)]
+    base = {"conversation_id": conversation_id, "user_id": "u1", "at": at, "messages": messages}
+    return {**base, "consent": True, **other}
+
+
+def told(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many messages each conversation has."""
+    return {row["conversation_id"]: len(row["messages"]) for row in rows}
+
+
+def test_a_conversation_comes_back_as_its_contract_says_whatever_its_time_zone(log: EventLog) -> None:
+    seoul = NOON.astimezone(timezone(timedelta(hours=9)))
+    talk = a_talk("c1", at=seoul, user_id="사용자")
+    talk["messages"][0]["content"] = 'NUL \x00, "quotes", 🙂\nand lines'
+    assert log.converse([]) == 0 and log.converse([talk]) == 1
+    (row,) = log.claim_conversations(NIGHT)
+    assert list(row) == [column.name for column in CONVERSATIONS.columns]
+    assert row == {**talk, "at": NOON} and row["at"].utcoffset() == timedelta(0)
+    assert CONVERSATIONS.table([row]).num_rows == 1
+
+
+def test_a_longer_version_takes_the_place_of_a_shorter_one_and_never_the_other_way(log: EventLog) -> None:
+    assert log.converse([a_talk("c1", 2), a_talk("c2", 4)]) == 2
+    assert log.converse([a_talk("c1", 4), a_talk("c2", 2), a_talk("c3", 2), a_talk("c3", 6)]) == 2
+    assert log.converse([a_talk("c1", 4, user_id="u1", at=NOON + ONE_DAY)]) == 0, "it is known"
+    assert log.converse([a_talk("c1", 8, user_id="a stranger")]) == 0, "nobody writes on for another user"
+    assert told(log.claim_conversations(NIGHT)) == {"c1": 4, "c2": 4, "c3": 6}
+
+
+def test_what_a_night_has_claimed_of_a_conversation_stays_as_it_was(log: EventLog) -> None:
+    log.converse([a_talk("c1", 2)])
+    assert told(log.claim_conversations(NIGHT)) == {"c1": 2}
+    assert log.converse([a_talk("c1", 4), a_talk("late", 2)]) == 1
+    assert log.converse([a_talk("c1", 6, consent=False)]) == 0
+    assert told(log.conversations_of(NIGHT)) == {"c1": 2}
+    assert told(log.claim_conversations(NIGHT + ONE_DAY)) == {"late": 2}
+    assert told(log.claim_conversations(NIGHT)) == {"c1": 2}
+
+
+def test_a_night_claims_the_conversations_that_were_over_before_its_end(log: EventLog) -> None:
+    midnight = datetime(2026, 9, 29, tzinfo=UTC)
+    moments = {"after": midnight, "last": midnight - timedelta(microseconds=1), "early": NOON - 40 * ONE_DAY}
+    log.converse([a_talk(name, at=at) for name, at in moments.items()])
+    assert list(told(log.claim_conversations(NIGHT))) == ["early", "last"]
+    assert log.first_pending_day() == NIGHT + ONE_DAY and log.first_pending_day(after=NIGHT + ONE_DAY) is None
+
+
+def test_what_a_night_that_was_given_up_had_claimed_is_free_again(log: EventLog) -> None:
+    log.converse([a_talk("c1")])
+    log.claim_conversations(NIGHT)
+    assert told(log.claim_conversations(NIGHT + ONE_DAY, release=[NIGHT])) == {"c1": 2}
+    assert log.conversations_of(NIGHT) == []
+
+
+def test_without_consent_no_night_gets_a_conversation_and_no_word_of_it_is_kept(log: EventLog) -> None:
+    log.converse([a_talk("never", consent=False), a_talk("withdrawn", 4), a_talk("given", 2, consent=False)])
+    assert log.converse([a_talk("withdrawn", 4, consent=False), a_talk("given", 4)]) == 2
+    with log._transaction(read_only=True) as connection:
+        rows = connection.execute(text("SELECT conversation_id, messages FROM conversations")).all()
+    kept = {name for name, messages in rows if "말" in messages}
+    assert len(rows) == 3 and kept == {"given"}
+    assert told(log.claim_conversations(NIGHT)) == {"given": 4}
+    assert log.first_pending_day() is None, "what no night may take waits for none"
+
+
+def test_a_late_copy_of_what_was_agreed_to_does_not_undo_a_withdrawal(log: EventLog) -> None:
+    agreed, withdrawn = a_talk("c1", 4), a_talk("c1", 2, consent=False)
+    log.converse([agreed, withdrawn, agreed])
+    for row in (agreed, withdrawn, agreed):
+        log.converse([{**row, "conversation_id": "c2"}])
+    assert log.claim_conversations(NIGHT) == []
+    assert log.converse([a_talk("c1", 6)]) == 1, "a new yes is a yes"
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"messages": []}, f"1 to {MAX_MESSAGES} messages"),
+        ({"messages": a_talk("x", MAX_MESSAGES + 1)["messages"]}, f"1 to {MAX_MESSAGES} messages"),
+        ({"messages": [{"role": "user", "content": "x" * (MAX_CHARACTERS + 1)}]}, "message 0"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "message 0"),
+        ({"messages": [{"role": "user", "content": None}]}, "message 0"),
+        ({"messages": ["안녕"]}, "message 0"),
+        ({"messages": [{"role": "user", "content": "half \ud800"}]}, "surrogates"),
+        ({"consent": None}, "consent None"),
+        ({"user_id": None}, "up to 128"),
+        ({"user_id": "u" * 129}, "up to 128"),
+        ({"at": datetime(2026, 9, 28, 12)}, "time zone"),
+    ],
+)
+def test_one_bad_conversation_is_named_and_stores_none_of_the_call(
+    log: EventLog, bad: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(EventLogError, match="nothing was stored") as raised:
+        log.converse([a_talk("a"), {**a_talk("b"), **bad}, a_talk("c")])
+    assert words in str(raised.value) and len(str(raised.value)) < 600
+    assert log.claim_conversations(NIGHT) == []
+
+
+def test_the_largest_conversation_that_is_allowed_is_stored(log: EventLog) -> None:
+    talk = a_talk("c1", MAX_MESSAGES)
+    talk["messages"][0]["content"] = "가" * MAX_CHARACTERS
+    assert log.converse([talk]) == 1 and log.claim_conversations(NIGHT) == [talk]
+
+
+def test_a_log_from_before_there_were_conversations_gets_them(url: str) -> None:
+    log = EventLog(url)
+    log.append([an_event("e1")])
+    with log._transaction() as connection:
+        connection.execute(text("DROP TABLE conversations"))
+    log.close()
+    assert log.converse([a_talk("c1")]) == 1 and told(log.claim_conversations(NIGHT)) == {"c1": 2}
+    assert log.pending() == 1
+    log.close()
+
+
+def test_writers_of_the_same_conversation_leave_the_longest_version(log: EventLog) -> None:
+    log.pending()
+    lengths = [2, 4, 6, 8, 10, 12, 14, 16]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda turns: log.converse([a_talk("b", turns), a_talk("a", turns)]), lengths))
+    assert told(log.claim_conversations(NIGHT)) == {"a": 16, "b": 16}
 
 
 WRITER = """

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,6 +304,7 @@ def test_a_day_of_indicators_only_has_no_interactions_and_is_published(config: S
         "users": 0,
         "items": 0,
         "indicators": 1,
+        "conversations": 0,
     }
 
 
@@ -501,3 +504,169 @@ def test_a_feed_that_cannot_be_read_does_not_stop_the_night(config: Settings, tm
     night = FIRST + timedelta(days=2)
     assert intake.ingest(config, night)["counts"]["feeds"] == {"read": 1, "kept": 0, "unreadable": 1}
     assert night in Lake(config.lake_dir).staged_days()
+
+
+# --- conversations -------------------------------------------------------------------------------------
+
+SECRETS = ("010-9876-5432", "someone@example.com", "900101-1234567", "4111 1111 1111 1111")
+
+
+def talk(
+    number: int, day: date, user: str, coach: str = "어떤 점이 마음에 걸리나요?", **other: Any
+) -> dict[str, Any]:
+    at = datetime(day.year, day.month, day.day, 10, number, tzinfo=UTC)
+    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": coach}]
+    row = {"conversation_id": f"{day}-c{number}", "user_id": "u1", "at": at, "messages": messages}
+    return {**row, "consent": True, **other}
+
+
+def say(config: Settings, day: date, *rows: dict[str, Any]) -> None:
+    """conversations.jsonl of a day."""
+    assert config.source_path is not None
+    folder = config.source_path / day.isoformat()
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({**row, "at": row["at"].isoformat()}, ensure_ascii=False) for row in rows]
+    (folder / "conversations.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def heard(config: Settings, day: date) -> list[str]:
+    """What users said first in the conversations of a published day."""
+    rows = Lake(config.lake_dir).read("conversations", day, day).to_pylist()
+    return [row["messages"][0]["content"] for row in rows]
+
+
+def test_conversations_join_the_night_clean_and_what_was_done_to_them_is_counted(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    say(
+        config,
+        night,
+        talk(0, night, f"제 번호는 {SECRETS[0]}, 메일은 {SECRETS[1]}입니다."),
+        talk(1, night, "요즘 일이 재미없어요."),
+        talk(2, night, "요즘 일이 재미없어요."),
+        talk(3, night, "배우면 싫어요.", consent=False),
+        talk(4, night, "  "),
+    )
+    log = EventLog(config.eventlog_uri)
+    log.converse(
+        [
+            talk(5, night, f"주민등록번호 {SECRETS[2]}, 카드 {SECRETS[3]} 적어도 되나요?"),
+            talk(6, night, "요즘 일이 재미없어요."),
+            talk(7, night + timedelta(days=1), "내일 이야기해요."),
+            talk(1, night, "같은 이름의 다른 이야기예요."),
+        ]
+    )
+    counts = intake.ingest(config, night)["counts"]
+    assert counts["files"] == {
+        "read": 14, "kept": 11, "duplicate": 1, "no_consent": 1, "empty_turn": 1, "masked_phone": 1, "masked_email": 1,
+    }  # fmt: skip
+    assert counts["events"] == {
+        "read": 3, "kept": 1, "repeated_id": 1, "duplicate": 1, "masked_resident": 1, "masked_card": 1,
+    }  # fmt: skip
+    take(config, night)
+    assert heard(config, night) == [
+        "제 번호는 [전화번호], 메일은 [이메일]입니다.",
+        "요즘 일이 재미없어요.",
+        "주민등록번호 [주민등록번호], 카드 [카드번호] 적어도 되나요?",
+    ]
+    entry = Lake(config.lake_dir).entry(night)
+    assert entry is not None and entry["counts"]["events.masked_card"] == 1
+    assert intake.publish(config, night)["rows"]["conversations"] == 3
+
+
+def holds(root: Path, *secrets: str) -> list[Path]:
+    """The files under `root` in which one of these can be read, Parquet as its rows."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for path in (path for path in root.rglob("*") if path.is_file()):
+        rows = str(pq.ParquetFile(path).read().to_pylist()) if path.suffix == ".parquet" else ""
+        if any(secret in rows or secret.encode() in path.read_bytes() for secret in secrets):
+            found.append(path)
+    return found
+
+
+def test_no_personal_datum_is_ever_staged_published_or_in_quarantine(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    days = [FIRST + timedelta(days=n) for n in (4, 5, 6)]
+    for day in days:
+        say(
+            config,
+            day,
+            *(talk(n, day, f"{day} {secret}", f"{secret} 맞지요?") for n, secret in enumerate(SECRETS)),
+        )
+    bad, unreadable, good = days
+    intake.ingest(config, bad)
+    assert holds(config.lake_dir / "staging", "전화번호") and not holds(config.home, *SECRETS)
+    Lake(config.lake_dir).quarantine(bad, {})
+    path = config.source_path / unreadable.isoformat() / "conversations.jsonl"  # type: ignore[operator]
+    path.write_text(path.read_text()[:-70])
+    take(config, good)
+    lake = Lake(config.lake_dir)
+    assert lake.quarantined() == [bad, unreadable] and lake.days()[-1] == good
+    assert len(holds(config.lake_dir, "전화번호")) == 2, "the bad day's and the good day's"
+    assert not holds(config.home, *SECRETS)
+
+
+def test_a_day_of_conversations_only_is_published(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    only = FIRST + timedelta(days=3)
+    say(config, only, talk(0, only, "주말인데 일 생각만 나요."))
+    assert intake.ingest(config, only)["rows"] == 0
+    take(config, only)
+    assert heard(config, only) == ["주말인데 일 생각만 나요."]
+    assert "interactions" not in Lake(config.lake_dir).entry(only)["tables"]  # type: ignore[index]
+
+
+def test_what_was_said_in_the_week_before_is_not_taken_in_again(config: Settings) -> None:
+    first, second = FIRST + timedelta(days=1), FIRST + timedelta(days=2)
+    say(config, first, talk(0, first, "배터리 일을 그만둘까 해요."))
+    say(config, second, talk(0, second, "배터리 일을 그만둘까 해요."))
+    assert intake.ingest(config, second)["counts"]["files"]["duplicate"] == 1, "within one ingest"
+    take(config, second)
+    third = FIRST + timedelta(days=4)
+    say(config, third, talk(0, third, "배터리 일을 그만둘까 해요!"), talk(1, third, "새 이야기예요."))
+    assert intake.ingest(config, third)["counts"]["files"]["near_duplicate"] == 1, "from the lake"
+    take(config, third)
+    assert (heard(config, first), heard(config, second), heard(config, third)) == (
+        ["배터리 일을 그만둘까 해요."],
+        [],
+        ["새 이야기예요."],
+    )
+    long_after = third + timedelta(days=intake.REMEMBERED_DAYS + 1)
+    write_day(config.source_path, long_after)  # type: ignore[arg-type]
+    say(config, long_after, talk(0, long_after, "새 이야기예요."))
+    take(config, long_after)
+    assert heard(config, long_after) == ["새 이야기예요."]
+
+
+def test_ingesting_again_before_the_audit_gives_the_same_conversations(config: Settings) -> None:
+    night = FIRST + timedelta(days=2)
+    say(config, night, talk(0, night, "요즘 일이 재미없어요."))
+    EventLog(config.eventlog_uri).converse([talk(1, night, "월급이 적어서 고민이에요.")])
+    first = intake.ingest(config, night)
+    assert intake.ingest(config, night) == first
+    take(config, night)
+    assert heard(config, night) == ["요즘 일이 재미없어요.", "월급이 적어서 고민이에요."]
+
+
+def test_a_conversation_that_a_quarantined_day_had_taken_joins_the_next_night(config: Settings) -> None:
+    take(config, FIRST + timedelta(days=2))
+    bad, following = FIRST + timedelta(days=4), FIRST + timedelta(days=5)
+    EventLog(config.eventlog_uri).converse([talk(0, bad, "성과급이 없어요.")])
+    intake.ingest(config, bad)
+    Lake(config.lake_dir).quarantine(bad, {})
+    take(config, following)
+    assert heard(config, following) == ["성과급이 없어요."]
+
+
+def test_a_lake_of_the_time_before_conversations_goes_on(config: Settings) -> None:
+    lake, old, night = Lake(config.lake_dir), FIRST + timedelta(days=2), FIRST + timedelta(days=4)
+    tables = Files(config).read(old).tables
+    del tables["conversations"]
+    lake.stage(DayBatch(old, {"users": USERS.table([]), **tables}, {}))
+    lake.record_audit(old, {"passed": True})
+    lake.publish(old)
+    assert intake.publish(config, old)["rows"]["conversations"] == 0
+    say(config, night, talk(0, night, "이제 말해요."))
+    take(config, night)
+    assert (heard(config, old), heard(config, night)) == ([], ["이제 말해요."])

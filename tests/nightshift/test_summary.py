@@ -37,6 +37,25 @@ FORECASTS = {
     },
     "exam": {"units": 120, "unit": "topics", "start": "2026-08-03", "end": "2026-09-20"},
 }
+COACHING = {
+    "seat": "language",
+    "family": "qlora",
+    "decision": "promote",
+    "reasons": ["Better than the untuned base baseline beyond noise."],
+    "candidate": 1,
+    "champion": None,
+    "scores": {
+        "candidate": {"bits_per_byte": 0.4321, "perplexity": 2.5},
+        "untuned base": {"bits_per_byte": 0.8765, "perplexity": 9.5},
+    },
+    "exam": {"units": 118, "unit": "users", "start": "2026-09-28", "end": "2026-09-28"},
+}
+CHAT = {
+    "asked": "요즘 일이 재미없어요.",
+    "seconds": 2.0,
+    "tokens": 30,
+    "message": {"role": "assistant", "content": "어떤 [일]을 좋아하세요?"},
+}
 TRENDS = {
     "model_version": "3",
     "topics": 120,
@@ -68,6 +87,8 @@ SUMMARY: dict[str, Any] = {
     "visits": {"customers": 200, "accepted": 739},
     "forecaster": None,
     "trends": None,
+    "coach": None,
+    "chat": None,
     "seconds": 112.0,
     "memory_mb": {"mlflow": 420},
 }
@@ -98,6 +119,7 @@ def test_the_addresses_are_whole_even_on_a_narrow_terminal(tmp_path: Path) -> No
         f"{config.mlflow_uri}/#/models",
         config.serving_uri,
         f"http://{config.host}:{config.forecaster_port}",
+        f"http://{config.host}:{config.language_port}",
     ):
         assert address in told
 
@@ -105,7 +127,8 @@ def test_the_addresses_are_whole_even_on_a_narrow_terminal(tmp_path: Path) -> No
 def test_every_seat_has_its_table_and_a_seat_that_was_left_out_is_said(tmp_path: Path) -> None:
     alone = shown(tmp_path)
     assert "The forecaster seat was left out tonight" in alone
-    both = shown(tmp_path, gates={"recommender": GATE, "forecaster": FORECASTS}, trends=TRENDS)
+    gates = {"recommender": GATE, "forecaster": FORECASTS, "language": COACHING}
+    both = shown(tmp_path, gates=gates, trends=TRENDS)
     for words in ("The forecaster's exam: 120 topics, 2026-08-03 to 2026-09-20",
                   "candidate v3 (ridge)", "gru v1", "61.25", "last value",
                   "Forecaster: promote", "Version 3 forecasts 120 topics", "배터리 재활용", "65 (58 to 72)",
@@ -121,4 +144,26 @@ def test_an_empty_seat_is_said(tmp_path: Path) -> None:
 def test_on_a_day_without_interactions_the_recommender_still_serves(tmp_path: Path) -> None:
     told = shown(tmp_path, recommendation=None, visits=None, rows={"indicators": 118}, gates={})
     assert "118 indicators of the day" in told and "Version 1 of the recommender is serving" in told
-    assert told.count("seat was left out tonight") == 2
+    assert told.count("seat was left out tonight") == 3
+
+
+def test_the_coach_is_shown_with_its_exam_its_answer_and_its_pace(tmp_path: Path) -> None:
+    told = shown(tmp_path, gates={"language": COACHING}, coach={"version": "1"}, chat=CHAT)
+    for words in ("The language's exam: 118 users", "candidate v1 (qlora)", "0.4321", "untuned base", "9.5",
+                  "Language: promote", "Version 1 is the coach:", "요즘 일이 재미없어요.", "어떤 [일]을 좋아하세요?",
+                  "15 tokens/s", "POST /chat"):  # fmt: skip
+        assert words in told
+    assert "did not answer" in shown(tmp_path, coach={"version": "1"}, chat=None)
+
+
+def test_what_was_masked_is_told_apart_from_what_was_left_out(tmp_path: Path) -> None:
+    counts = {
+        "market.read": 9,
+        "market.masked_phone": 2,
+        "events.masked_phone": 1,
+        "market.toxic": 4,
+        "market.bot": 0,
+    }
+    told = shown(tmp_path, counts=counts, rows={"interactions": 1200, "conversations": 131, "users": 4})
+    assert "masked in conversations: 3 phone" in told and "left out: 4 toxic" in told and "bot" not in told
+    assert "1,200 interactions, 131 conversations of the day" in told and "users of the day" not in told
