@@ -199,9 +199,9 @@ class Coach:
         whole: list[Message] = [*messages, {"role": "assistant", "content": said}]
         self.recent.note(request.user_id, known["conversation_id"], whole)
         self.counters.tokens.labels(answer.version).inc(answer.tokens)
-        stored, note = (
-            await self._keep(request, known, whole) if request.consent and said.strip() else (False, None)
-        )
+        # One that goes on without consent is noted too, without its words: it may have been agreed to before.
+        noted = said.strip() and (request.consent or request.conversation_id)
+        stored, note = await self._keep(request, known, whole) if noted else (False, None)
         return ChatResponse(
             **known,
             message={"role": "assistant", "content": said},
@@ -219,10 +219,10 @@ class Coach:
             "user_id": request.user_id,
             "at": self.clock.now(),
             "messages": [{**message, "content": mask(message["content"])} for message in whole],
-            "consent": True,
+            "consent": request.consent,
         }
         try:
-            return await self._stored(self.events.converse, [row]) > 0, None
+            return await self._stored(self.events.converse, [row]) > 0 and request.consent, None
         except EventLogError as error:
             log.warning("%s", error)
             return False, NOT_STORED

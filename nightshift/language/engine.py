@@ -197,7 +197,7 @@ class Engine:
         if adapter is not None and adapter in self._names:
             self.base.model.enable_adapters()
             self.base.model.set_adapter(adapter)
-        elif self._names:
+        elif getattr(self.base.model, "_hf_peft_config_loaded", False):  # this engine's, or another's before it
             self.base.model.disable_adapters()
         yield
 

@@ -29,8 +29,9 @@ CONTEXT_TOKENS = (
 RECENT, RECENT_SECONDS = 1_000, 3_600.0  # conversations that /profile may name
 
 # What a masked pattern could still grow from: a run of digits with what stands between them, then the current word.
-_BETWEEN = r"\d\s.()+*xX●○‐‑‒–—―−－ー．＋（）\u200b\u200c\u200d\u2060\ufeff-"
-_OPEN = re.compile(rf"(?:[\d(+（＋][{_BETWEEN}]*)?[\w.+%@＠．＋-]*\Z")
+_HYPHENS = "\u00ad‐‑‒–—―−－ー﹣➖ㅡ"
+_BETWEEN = rf"\d\s.()+*xX●○/_~·／～∼．＋（）\u200b\u200c\u200d\u2060\ufeff{_HYPHENS}-"
+_OPEN = re.compile(rf"(?:[\d(+（＋][{_BETWEEN}]*)?[\w.+%@＠．＋{_HYPHENS}-]*\Z")
 
 
 def check(messages: Sequence[ChatMessage], *, answered: bool = True) -> list[Message]:

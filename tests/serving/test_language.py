@@ -220,6 +220,14 @@ def test_only_a_conversation_with_consent_is_kept_and_without_personal_data(serv
     assert service.chat(PHONE, consent=False, conversation_id="never").json()["stored"] is False
     mine = [{"role": "user", "content": "제 번호는 010-9876-5432 예요. 전화번호 알려 주세요."}]
     assert service.chat(mine, consent=True, conversation_id="kept").json()["stored"] is True
+    assert (
+        service.chat(turns("어제 했던 말이에요."), consent=True, conversation_id="taken-back").json()[
+            "stored"
+        ]
+        is True
+    )
+    regret = turns("어제 했던 말이에요.", "네.", "그 말은 잊어 주세요.")
+    assert service.chat(regret, consent=False, conversation_id="taken-back").json()["stored"] is False
     log = EventLog(service.config.eventlog_uri)
     (row,) = log.claim_conversations(datetime.now(UTC).date())
     log.close()

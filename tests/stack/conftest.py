@@ -30,6 +30,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "market_users": 600,
         "market_items": 200,
         "market_topics": 60,
+        "market_conversations": 60,
         "market_start": START,
         "market_drift_day": DRIFT_DAY,
         "history_days": HISTORY,
@@ -39,6 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "airflow_port": free_port(),
         "serving_port": free_port(),
         "forecaster_port": free_port(),
+        "language_port": free_port(),
     }
     config = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
     yield config

@@ -18,7 +18,7 @@ from nightshift.commands import read_step
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
 from nightshift.registry import Registry
-from nightshift.seats import FORECASTER, RECOMMENDER
+from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS
 from nightshift.settings import Settings
 from nightshift.stack import Stack, service_uri
 from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT
@@ -47,9 +47,10 @@ def trigger(airflow: Airflow, night: Any) -> str:
     return airflow.trigger("nightly", {"night": night.isoformat(), "smoke": True, "families": ["ncf"]})
 
 
-def succeeded(states: dict[str, str], *, left_out: str = "") -> bool:
+def succeeded(states: dict[str, str], *chosen: str) -> bool:
     """Whether every task of a night did; a seat of which no family was chosen is skipped, and nothing else."""
-    skipped = {f"train_{left_out}", f"gate_{left_out}"}
+    left_out = set(SEATS) - {FAMILIES[family].seat for family in chosen}
+    skipped = {f"{step}_{seat}" for step in ("train", "gate") for seat in left_out}
     return all(state == ("skipped" if task in skipped else "success") for task, state in states.items())
 
 
@@ -57,14 +58,12 @@ def test_make_run_once_runs_a_night_and_stops_everything(
     small: Settings, first_night: subprocess.CompletedProcess[str]
 ) -> None:
     assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
-    assert "Recommender: promote" in first_night.stdout and "Forecaster: promote" in first_night.stdout
+    for seat in SEATS:
+        assert f"{seat.capitalize()}: promote" in first_night.stdout
     assert Stack(small).running() == {}
     told = json.loads((small.home / "last_night.json").read_text())
     assert told["night"] == FIRST_NIGHT.isoformat()
-    assert {seat: gate["decision"] for seat, gate in told["gates"].items()} == {
-        "recommender": "promote",
-        "forecaster": "promote",
-    }
+    assert {seat: gate["decision"] for seat, gate in told["gates"].items()} == dict.fromkeys(SEATS, "promote")
     sat = told["gates"]["forecaster"]
     assert set(sat["verdicts"]) == {f.name for f in FAMILIES.values() if f.seat == "forecaster"}
     assert sat["scores"]["candidate"]["mse"] < sat["scores"]["last value"]["mse"]
@@ -91,18 +90,35 @@ def test_the_second_night_takes_the_next_day_with_its_feedback_and_has_a_champio
     small: Settings, stack: Airflow
 ) -> None:
     waiting = EventLog(small.eventlog_uri).pending()
-    run = stack.trigger(
-        "nightly", {"smoke": True, "families": ["ncf", "ridge"]}
-    )  # no night: the data say which
-    assert succeeded(finish(stack, "nightly", run))
+    told = talk_with_the_coach(small, "배터리 재활용 일이 지루해요. 제 번호는 010-1234-5678이에요.")
+    chosen = ["ncf", "ridge", "qlora"]
+    run = stack.trigger("nightly", {"smoke": True, "families": chosen})  # no night: the data say which
+    assert succeeded(finish(stack, "nightly", run), *chosen)
     night = FIRST_NIGHT + timedelta(days=1)
     report = read_step(small, night, "report")
-    assert report is not None and report["counts"]["events.kept"] == waiting > 0
+    assert report is not None and report["counts"]["events.kept"] == waiting + 1 > 1
+    (kept,) = (
+        row for row in Lake(small.lake_dir).read("conversations", night, night).to_pylist()
+        if row["conversation_id"] == told
+    )  # fmt: skip
+    assert kept["messages"][0]["content"] == "배터리 재활용 일이 지루해요. 제 번호는 [전화번호]이에요."
     gate = report["gates"]["recommender"]
     assert gate["champion"] == first_winner(small) and gate["champion_metrics"]
     assert gate["decision"] in ("promote", "keep")
     forecasts = report["gates"]["forecaster"]
     assert forecasts["champion_metrics"] and forecasts["decision"] in ("promote", "keep")
+    talks = report["gates"]["language"]
+    assert talks["champion_metrics"] and talks["decision"] in ("promote", "keep")
+
+
+def talk_with_the_coach(small: Settings, text: str) -> str:
+    """One question to the coach, with consent to learn from it; the conversation's id."""
+    coach = service_uri(small, LANGUAGE)
+    until(lambda: httpx.get(f"{coach}/model").json()["version"], 120)
+    asked = {"user_id": "u000001", "messages": [{"role": "user", "content": text}], "consent": True}
+    answer = httpx.post(f"{coach}/chat", json={**asked, "stream": False}, timeout=60)
+    assert answer.status_code == 200 and answer.json()["message"]["content"], answer.text
+    return str(answer.json()["conversation_id"])
 
 
 def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settings, stack: Airflow) -> None:
@@ -111,7 +127,7 @@ def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settin
     until(lambda: "RUNNING" in run_states(small, night), 120)
     for victim in training_processes(small, night):
         victim.kill()
-    assert succeeded(finish(stack, "nightly", run), left_out="forecaster")
+    assert succeeded(finish(stack, "nightly", run), "ncf")
     (train,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "train_recommender")
     assert train["try_number"] == 2
     assert sorted(run_states(small, night)) == ["FINISHED", "KILLED"]
@@ -186,7 +202,7 @@ def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
     assert seen is not None and seen["drift"] is True
     (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
     assert begun["run_type"] == "asset_triggered"
-    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]))
+    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]), *FAMILIES)
     assert read_step(small, DRIFT_DAY, "report") is not None, "the drifted day's night was run at once"
 
 

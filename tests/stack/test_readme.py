@@ -10,12 +10,15 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nightshift.airflow_api import Airflow
+from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Stack
+from nightshift.stack import Stack, service_uri
 from tests.stack.conftest import FIRST_NIGHT
+from tests.stack.test_nights import until
 
 pytestmark = pytest.mark.stack
 
@@ -58,6 +61,9 @@ def test_the_pages_have_commands() -> None:
 @pytest.fixture(scope="module")
 def environment(small: Settings, stack: Airflow) -> dict[str, str]:
     Stack(small).up(lambda _: None)  # the nights' last test stopped it
+    until(
+        lambda: httpx.get(f"{service_uri(small, LANGUAGE)}/model").json()["version"]
+    )  # its base takes a while
     return {**os.environ, **small.exportable(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -67,14 +73,19 @@ def test_a_command_of_the_pages_works(command: str, small: Settings, environment
         command = " ".join(command.split()[:2]) + " --help"
     if command == "nightshift night":
         command += " --smoke"  # whole nights, not smoke, are run in test_nights.py
-    for port, setting in (("3000", small.serving_port), ("3001", small.forecaster_port)):
+    ports = {"3000": small.serving_port, "3001": small.forecaster_port, "3002": small.language_port}
+    for port, setting in ports.items():
         command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{setting}")
     done = subprocess.run(
         ["bash", "-euc", command], env=environment, cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     if command.startswith("curl"):
-        assert "error" not in json.loads(done.stdout), done.stdout
+        events = [
+            line.removeprefix("data: ") for line in done.stdout.splitlines() if line.startswith("data: ")
+        ]
+        for answer in events or [done.stdout]:
+            assert "error" not in json.loads(answer), done.stdout
 
 
 def test_a_replay_judges_each_production_model_by_the_next_day(

@@ -72,6 +72,13 @@ def test_adapters_live_beside_each_other_and_beside_the_base(engine: Engine) -> 
     assert engine.names == frozenset()
 
 
+def test_a_second_engine_on_the_same_base_does_not_wear_the_firsts_adapters(engine: Engine) -> None:
+    alone = _nats(engine, None)
+    engine.add("v1", _adapter(engine, 1))
+    assert _nats(engine, "v1") != alone
+    assert _nats(Engine(engine.base), None) == alone
+
+
 def test_the_untuned_base_is_an_adapter_without_weights(engine: Engine) -> None:
     engine.add("base", untuned(engine.base.ref, engine.base.digest))
     assert _nats(engine, "base") == _nats(engine, None)

@@ -60,6 +60,24 @@ def test_a_published_day_takes_no_more_so_that_a_late_event_is_not_lost(config: 
     assert following.tables["interactions"]["event_id"].to_pylist() == ["late"]
 
 
+def test_conversations_are_read_beside_the_events_and_late_ones_join_the_next_night(config: Settings) -> None:
+    source, lake, log = open_source("events", config), Lake(config.lake_dir), EventLog(config.eventlog_uri)
+    talk = {**CONTRACTS["conversations"].sample[0], "at": NOON}
+    log.converse([talk, {**talk, "conversation_id": "not to be learnt from", "consent": False}])
+    append(config, ("e1", NOON))
+    batch = source.read(DAY)
+    assert batch.counts == {"read": 2, "kept": 2}
+    assert batch.tables["conversations"].to_pylist() == [talk]
+    lake.stage(batch)
+    lake.record_audit(DAY, {"passed": True})
+    lake.publish(DAY)
+    log.converse([{**talk, "conversation_id": "late"}])
+    assert source.read(DAY).tables["conversations"].to_pylist() == [talk]
+    following = source.read(DAY + timedelta(days=1))
+    assert following.tables["conversations"]["conversation_id"].to_pylist() == ["late"]
+    log.close()
+
+
 def test_its_calendar_is_what_waits(config: Settings) -> None:
     source = open_source("events", config)
     with pytest.raises(SourceError, match="no event"):

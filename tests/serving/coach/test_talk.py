@@ -17,6 +17,9 @@ from serving.edge import Problem
 
 PERSONAL = (
     "010-1234-5678",
+    "010/1234/5678",
+    "010ㅡ1234ㅡ5678",
+    "–a@b.kr",
     "900101-1234567",
     "kim.min@example.co.kr",
     "4242 4242 4242 4242",
