@@ -267,10 +267,12 @@ def _story(base: Base) -> str:
 
 
 def difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
-    """The largest absolute difference of two adapters' weights; infinite if they are not the same tensors."""
+    """The largest absolute difference of two adapters' weights; infinite if they are not the same tensors, or one of
+    them holds what is no finite number."""
     if first.keys() != second.keys() or any(first[key].shape != second[key].shape for key in first):
         return float("inf")
-    return max(float(np.abs(first[key] - second[key]).max()) for key in first)
+    worst = np.array([np.abs(first[key] - second[key]).max() for key in first])
+    return float(worst.max()) if np.isfinite(worst).all() else float("inf")
 
 
 def bars(found: dict[str, Any]) -> dict[str, bool]:

@@ -13,6 +13,7 @@ Not covered here: expiry of events (claimed ones stay, as the record of what was
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,16 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     RowMapping,
     Table,
-    case,
     create_engine,
     delete,
     event,
     func,
-    or_,
     select,
     update,
 )
@@ -48,6 +48,9 @@ from nightshift.errors import EventLogError
 from nightshift.eventlog_tables import CONVERSATIONS, EVENTS, EXPOSURES
 
 WAIT_SECONDS = 30.0  # a claim of a million events holds SQLite's one write lock for some seconds
+STATEMENT_WAITS = 10  # of PostgreSQL: what takes longer than so many waits for a lock will not end
+COACH = "coach"  # what is said here, our own model answered
+MAX_ID = 128  # characters
 _CONTRACT = [EVENTS.c[column.name] for column in INTERACTIONS.columns]
 
 
@@ -139,39 +142,48 @@ class EventLog:
             return dict(connection.execute(query).mappings().one())
 
     def converse(self, rows: list[dict[str, Any]]) -> int:
-        """Store conversations durably and return how many were new or took the place of a shorter version; all of
-        them or none.
+        """Store what users said to the coach durably; all of it or none. Returns how many conversations it changed.
 
-        rows: the columns of the contract `conversations`; `messages` may still be those of a talk that goes on.
-        The same id again is stored if it has more messages, or takes back the consent; not when a night has claimed
-        it, nor when another user says it: then it is left as it was. Of one without consent no word is kept.
+        rows: the columns of the contract `conversations` but `said_by`, which is the coach here; `messages` may still
+        be those of a talk that goes on. `after` (default 0): how many messages of the conversation came before them
+        and are not to be kept; they are a part of their own then.
+        A conversation is its user's and its id's: two users may have the same id. A part is stored again if it has
+        more messages. What a night has claimed stays as it was, and what is said later is a part of its own.
+        A row without consent is a withdrawal: no word is kept of any part of the conversation.
         Raises EventLogError also for more than MAX_MESSAGES messages, or one of more than MAX_CHARACTERS.
         """
         if not rows:
             return 0
         received = datetime.now(UTC)
-        newest: dict[str, dict[str, Any]] = {}
-        for row in map(_spoken, rows):  # PostgreSQL cannot update one row twice in a statement
-            known = newest.setdefault(row["conversation_id"], row)
-            if row["user_id"] == known["user_id"] and (row["turns"] > known["turns"] or not row["consent"]):
-                newest[row["conversation_id"]] = {**row, "turns": max(row["turns"], known["turns"])}
-        values = [{**newest[key], "received_at": received, "night": None} for key in sorted(newest)]
+        # Ordered, so that two writers that send the same ids to PostgreSQL cannot deadlock.
+        spoken = sorted((_spoken(row) for row in rows), key=_whose)
         with self._transaction() as connection:
-            dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-            insert = dialect.insert(CONVERSATIONS)
-            told = insert.excluded
-            longer = told.turns > CONVERSATIONS.c.turns
-            changed = {name: told[name] for name in ("at", "messages", "consent", "received_at")}
-            # The most it ever had: a late copy of what was agreed to before does not undo a withdrawal.
-            turns = case((longer, told.turns), else_=CONVERSATIONS.c.turns)
-            statement = insert.on_conflict_do_update(
-                index_elements=["conversation_id"],
-                set_={**changed, "turns": turns},
-                where=CONVERSATIONS.c.night.is_(None)
-                & (CONVERSATIONS.c.user_id == told.user_id)
-                & or_(longer, CONVERSATIONS.c.consent & ~told.consent),
-            )
-            return len(connection.execute(statement.returning(CONVERSATIONS.c.conversation_id), values).all())
+            return len({_whose(row) for row in spoken if _say(connection, row, received)})
+
+    def withdraw(self, user_id: str, conversation_id: str) -> bool:
+        """Take back the consent to a conversation, also where a night has claimed it: its words are deleted here, and a
+        night that claims anew gets none. Returns whether there were any. What a night has published is not here.
+        """
+        theirs = (CONVERSATIONS.c.user_id == user_id) & (CONVERSATIONS.c.conversation_id == conversation_id)
+        agreed = select(func.count()).select_from(CONVERSATIONS).where(theirs & CONVERSATIONS.c.consent)
+        with self._transaction(
+            read_only=True
+        ) as connection:  # waits for no writer where there is nothing to do
+            if not connection.execute(agreed).scalar_one():
+                return False
+        with self._transaction() as connection:
+            return _withdraw(connection, user_id, conversation_id, datetime.now(UTC))
+
+    def keeps(self, user_id: str, conversation_id: str, said: str) -> bool:
+        """Whether these words of the user are kept, with consent, as a turn of this conversation."""
+        query = select(CONVERSATIONS.c.messages).where(
+            (CONVERSATIONS.c.user_id == user_id)
+            & (CONVERSATIONS.c.conversation_id == conversation_id)
+            & CONVERSATIONS.c.consent
+        )
+        with self._transaction(read_only=True) as connection:
+            parts = connection.execute(query).scalars().all()
+        return any({"role": "user", "content": said} in json.loads(part) for part in parts)
 
     def claim_conversations(self, night: date, release: Sequence[date] = ()) -> list[dict[str, Any]]:
         """As `claim`, for conversations that were over before the end of `night` and may be learnt from.
@@ -314,13 +326,22 @@ class EventLog:
         return engine
 
     def _postgresql(self) -> Engine:
-        arguments = {"connect_timeout": max(2, round(self._wait))}
-        engine = create_engine(self._url, pool_pre_ping=True, connect_args=arguments)
         milliseconds = round(self._wait * 1000)
+        seconds = max(2, round(self._wait))
+        # A server that is gone without a word is noticed: libpq would wait for it for some two hours.
+        arguments = {
+            "connect_timeout": seconds,
+            "keepalives_idle": seconds,
+            "keepalives_interval": seconds,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 4 * milliseconds,
+        }
+        engine = create_engine(self._url, pool_pre_ping=True, connect_args=arguments)
 
         @event.listens_for(engine, "begin")
         def _on_begin(connection: Connection) -> None:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_WAITS * milliseconds}")
             connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
 
         return engine
@@ -343,8 +364,9 @@ def _check_moment(whose: str, at: Any) -> None:
 
 
 def _spoken(row: dict[str, Any]) -> dict[str, Any]:
-    """A conversation as it is stored. Raises EventLogError, naming it, if it is none or too large."""
-    values = {column.name: row.get(column.name) for column in SPOKEN.columns}
+    """A conversation as it is to be stored, its messages still a list. Raises EventLogError, naming it, if it is none
+    or too large."""
+    values = {column.name: row.get(column.name) for column in SPOKEN.columns} | {"said_by": COACH}
     whose, messages = f"conversation {values['conversation_id']!r}", values["messages"]
     _check_moment(whose, values["at"])
     if not isinstance(values["consent"], bool):
@@ -369,28 +391,104 @@ def _spoken(row: dict[str, Any]) -> dict[str, Any]:
                 "characters; nothing was stored"
             )
     kept = [{"role": message["role"], "content": message["content"]} for message in messages]
-    stored = json.dumps(kept if values["consent"] else [], ensure_ascii=False)
-    return {**values, "messages": stored, "turns": len(kept)}
+    return {**values, "messages": kept, "after": int(row.get("after", 0))}
+
+
+def _whose(row: dict[str, Any]) -> tuple[str, str]:
+    return row["user_id"], row["conversation_id"]
+
+
+def _say(connection: Connection, row: dict[str, Any], received: datetime) -> bool:
+    """Store a part of a conversation; whether that changed anything."""
+    messages, after = row["messages"], row["after"]
+    withdrawn = False
+    if row["consent"]:
+        # What a night took stays as it is: only what was said since is told to the next one.
+        while (taken := _taken(connection, row, after)) is not None:
+            messages, after = messages[taken:], after + taken
+            if not messages:
+                return False
+    else:
+        withdrawn = _withdraw(connection, *_whose(row), received)
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(CONVERSATIONS).values(
+        user_id=row["user_id"],
+        conversation_id=row["conversation_id"],
+        after=after,
+        at=row["at"],
+        messages=json.dumps(messages if row["consent"] else [], ensure_ascii=False),
+        turns=len(messages),
+        consent=row["consent"],
+        received_at=received,
+        night=None,
+    )
+    told = insert.excluded
+    statement = insert.on_conflict_do_update(
+        index_elements=["user_id", "conversation_id", "after"],
+        set_={name: told[name] for name in ("at", "messages", "turns", "consent", "received_at")},
+        # The most it ever had: a late copy of what was agreed to before does not undo a withdrawal.
+        where=CONVERSATIONS.c.night.is_(None) & (told.turns > CONVERSATIONS.c.turns),
+    )
+    return bool(connection.execute(statement.returning(CONVERSATIONS.c.after)).all()) or withdrawn
+
+
+def _taken(connection: Connection, row: dict[str, Any], after: int) -> int | None:
+    """How many messages the part that begins there has, if a night has claimed it."""
+    query = select(CONVERSATIONS.c.turns).where(
+        (CONVERSATIONS.c.user_id == row["user_id"])
+        & (CONVERSATIONS.c.conversation_id == row["conversation_id"])
+        & (CONVERSATIONS.c.after == after)
+        & CONVERSATIONS.c.night.is_not(None)
+    )
+    found: int | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def _withdraw(connection: Connection, user_id: str, conversation_id: str, received: datetime) -> bool:
+    statement = (
+        update(CONVERSATIONS)
+        .where(
+            (CONVERSATIONS.c.user_id == user_id)
+            & (CONVERSATIONS.c.conversation_id == conversation_id)
+            & CONVERSATIONS.c.consent
+        )
+        .values(messages="[]", consent=False, received_at=received)
+    )
+    return connection.execute(statement).rowcount > 0
 
 
 def _claim(connection: Connection, table: Table, night: date, release: Sequence[date]) -> None:
     end = datetime.combine(night + timedelta(days=1), time(), UTC)
-    free = table.c.night.is_(None) & (table.c.at < end)
-    if table is CONVERSATIONS:
-        free &= table.c.consent
-    given_up = table.c.night.in_([each for each in release if each != night])
+    free: ColumnElement[bool] = table.c.night.is_(None) & (table.c.at < end)
+    given_up: ColumnElement[bool] = table.c.night.in_([each for each in release if each != night])
+    if table is CONVERSATIONS:  # a withdrawn part stays where it was: free, a late copy could take its place
+        free, given_up = free & table.c.consent, given_up & table.c.consent
     connection.execute(update(table).where(given_up).values(night=None))
     connection.execute(update(table).where(free).values(night=night))
 
 
 def _conversations_of(connection: Connection, night: date) -> list[dict[str, Any]]:
+    said = CONVERSATIONS.c
     query = (
-        select(*(CONVERSATIONS.c[column.name] for column in SPOKEN.columns))
-        .where(CONVERSATIONS.c.night == night)
-        .order_by(CONVERSATIONS.c.at, CONVERSATIONS.c.conversation_id)
+        select(said.conversation_id, said.user_id, said.at, said.messages, said.consent, said.after)
+        .where((said.night == night) & said.consent)
+        .order_by(said.at, said.conversation_id, said.user_id, said.after)
     )
-    rows = connection.execute(query).mappings()
-    return [{**row, "messages": json.loads(row["messages"])} for row in rows]
+    rows: dict[str, dict[str, Any]] = {}
+    for row in connection.execute(query).mappings():
+        plain = row["conversation_id"] if not row["after"] else f"{row['conversation_id']}#{row['after']}"
+        name = plain
+        if "#" in row["conversation_id"] or len(plain) > MAX_ID or plain in rows:
+            # A client chooses its ids; two equal ones would send the day to quarantine.
+            name = hashlib.sha256(f"{row['user_id']}\n{plain}\n{row['after']}".encode()).hexdigest()
+        told = {column.name: row.get(column.name) for column in SPOKEN.columns}
+        rows[name] = {
+            **told,
+            "conversation_id": name,
+            "messages": json.loads(row["messages"]),
+            "said_by": COACH,
+        }
+    return list(rows.values())
 
 
 def _of_night(connection: Connection, night: date) -> list[dict[str, Any]]:

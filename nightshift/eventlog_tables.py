@@ -78,13 +78,12 @@ EXPOSURES = Table(
 CONVERSATIONS = Table(
     "conversations",
     _METADATA,
+    Column("user_id", String, primary_key=True),
     Column("conversation_id", String, primary_key=True),
-    Column("user_id", String, nullable=False),
+    Column("after", Integer, primary_key=True),  # how many of its messages came before those of this part
     Column("at", Utc, nullable=False),
     Column("messages", Text, nullable=False),  # JSON: [{"role": …, "content": …}]; [] without consent
-    Column(
-        "turns", Integer, nullable=False
-    ),  # how many messages, at most ever: the version with more is the later one
+    Column("turns", Integer, nullable=False),  # messages of the part, at most ever: more is the later version
     Column("consent", Boolean, nullable=False),
     Column("received_at", Utc, nullable=False),
     Column("night", Date),  # as of events

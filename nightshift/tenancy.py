@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 
@@ -54,7 +55,9 @@ def card(
 ) -> Iterator[None]:
     """The card, from when the others have let go of it; at once where no lease is asked for.
 
-    reason: what the service tells its clients meanwhile. patience: seconds to wait at most.
+    reason: what the service tells its clients meanwhile. say: told what is waited for.
+    patience: seconds to wait at most for whoever has the card without a note, which is the service. Waiting for another
+    process that has put up a note, one's turn in the night, does not count.
 
     Raises:
         SettingsError: nobody let go of it in that time.
@@ -62,9 +65,9 @@ def card(
     if not leased(settings):
         yield
         return
-    with wanting(settings, reason):
+    with wanting(settings, reason) as since:
         tenant = Tenant(settings)
-        _wait(tenant, say, patience)
+        _wait(tenant, since, say, patience)
         try:
             yield
         finally:
@@ -72,12 +75,13 @@ def card(
 
 
 @contextmanager
-def wanting(settings: Settings, reason: str) -> Iterator[None]:
-    """A note that this process wants the card, as long as it does."""
+def wanting(settings: Settings, reason: str) -> Iterator[float]:
+    """A note that this process wants the card, as long as it does; gives the time.time() at which it was put up."""
+    since = time.time()
     note = _folder(settings) / f"wanted-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
-    write_json(note, {"pid": os.getpid(), "born": birth(os.getpid()), "reason": reason, "since": time.time()})
+    write_json(note, {"pid": os.getpid(), "born": birth(os.getpid()), "reason": reason, "since": since})
     try:
-        yield
+        yield since
     finally:
         note.unlink(missing_ok=True)
 
@@ -104,6 +108,9 @@ class Tenant:
         except OSError:
             handle.close()
             return False
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
         self._held = handle
         return True
 
@@ -115,6 +122,26 @@ class Tenant:
 
     def wanted(self) -> str | None:
         """Why another process that lives wants the card, or None. Notes of the dead are removed."""
+        return next((str(told["reason"]) for told in self._notes()), None)
+
+    def ahead(self, since: float) -> str | None:
+        """Why another process that lives has the card, or wanted it before `since`, by its note; None without one.
+
+        Of two that wait, only the later one waits for the other: else both would wait for ever.
+        """
+        holder = self._holder()
+        notes = (told for told in self._notes() if told["pid"] == holder or told["since"] < since)
+        return next((str(told["reason"]) for told in notes), None)
+
+    def _holder(self) -> int | None:
+        """Who took the card last."""
+        try:
+            return int((self._folder / "lock").read_text())
+        except (OSError, ValueError):  # nobody yet, or somebody this moment
+            return None
+
+    def _notes(self) -> Iterator[dict[str, Any]]:
+        """The notes of other processes that live; those of the dead are removed."""
         for note in sorted(self._folder.glob("wanted-*.json")):
             try:
                 told = json.loads(note.read_text())
@@ -123,9 +150,9 @@ class Tenant:
             if told["pid"] == os.getpid():
                 continue
             if _lives(told["pid"], told["born"]):
-                return str(told["reason"])
-            note.unlink(missing_ok=True)
-        return None
+                yield told
+            else:
+                note.unlink(missing_ok=True)
 
 
 def _folder(settings: Settings) -> Path:
@@ -140,16 +167,19 @@ def _lives(pid: int, born: float) -> bool:
         return False
 
 
-def _wait(tenant: Tenant, say: Callable[[str], None], patience: float) -> None:
-    began = said = time.monotonic()
+def _wait(tenant: Tenant, since: float, say: Callable[[str], None], patience: float) -> None:
+    waited, before, said = 0.0, time.monotonic(), -math.inf
     while not tenant.take():
-        now = time.monotonic()
-        if now - began > patience:
+        now, ahead = time.monotonic(), tenant.ahead(since)
+        waited += now - before if ahead is None else 0.0
+        before = now
+        if waited > patience:
             raise SettingsError(
                 f"the card was not given up within {patience:.0f} s; is a language service of this home stuck? "
                 "`nightshift status` shows it; NIGHTSHIFT_LANGUAGE_LEASE=never does without the lease"
             )
-        if now - said > SAY_SECONDS or said == began:
-            say("waiting for the card: the coach finishes its answer and unloads its model")
+        if now - said > SAY_SECONDS:
+            what = f"{ahead} comes first" if ahead else "the coach finishes its answer and unloads its model"
+            say(f"waiting for the card: {what}")
             said = now
         time.sleep(POLL_SECONDS)

@@ -35,6 +35,7 @@ from nightshift.coaching import (
     RoadmapRequest,
     RoadmapResponse,
 )
+from nightshift.contracts.conversations import MAX_CHARACTERS
 from nightshift.errors import BaseModelError, EventLogError
 from nightshift.eventlog import EventLog
 from nightshift.language.chat import Message
@@ -56,8 +57,17 @@ from serving.edge import Edge, NoBadInput, Problem
 TIMEOUT_SECONDS = 120  # until the first word; an 8B model behind a line of eight
 EVENTLOG_WAIT_SECONDS = 2.0
 AT_ONCE = 16  # topics that are embedded before the next answer has its turn
+ANSWER_SECONDS = TIMEOUT_SECONDS - 10  # sooner than Bento, whose 504 says nothing
+EVENTLOG_SECONDS = 5.0  # a client never waits longer for it, whatever hangs
 AGAIN_SECONDS = 5
 NOT_STORED = "the conversation could not be kept: the event log cannot be written now"
+NOT_KEPT = "this turn was not kept: the consent was taken back, or another version of it is kept already"
+NOT_WITHDRAWN = (
+    "the consent could not be taken back: the event log cannot be written now; send the same again"
+)
+TOO_SLOW = (
+    f"the answer takes longer than {ANSWER_SECONDS} seconds: ask for fewer max_tokens, or with stream: true"
+)
 BROKEN = "the model failed; the service's log says how"
 OPTIONS = {**pages.OPTIONS, "traffic": {"timeout": TIMEOUT_SECONDS}}
 
@@ -157,12 +167,10 @@ class Coach:
 
     async def _chat(self, request: ChatRequest) -> Any:
         messages = check(request.messages)
+        if request.conversation_id is not None and not request.consent:
+            await self._withdraw(request.user_id, request.conversation_id)
         answer = self.host.answer(messages, request.max_tokens)
-        try:
-            await answer.begin()
-        except BaseException:
-            answer.hang_up()
-            raise
+        said = await begun(answer, whole=not request.stream)
         known = {
             "request_id": uuid.uuid4().hex,
             "conversation_id": request.conversation_id or uuid.uuid4().hex,
@@ -174,7 +182,6 @@ class Coach:
                 media_type="text/event-stream",
                 headers={"cache-control": "no-store", "x-accel-buffering": "no"},
             )
-        said = "".join([piece async for piece in _masked(answer)])
         return await self._told(request, messages, answer, known, said)
 
     async def _events(
@@ -182,7 +189,7 @@ class Coach:
     ) -> AsyncIterator[str]:
         said = ""
         try:
-            async for piece in _masked(answer):
+            async for piece in masked(answer):
                 said += piece
                 yield _event(ChatDelta(delta=piece))
             told = await self._told(request, messages, answer, known, said)
@@ -197,11 +204,11 @@ class Coach:
         self, request: ChatRequest, messages: list[Message], answer: Answer, known: dict[str, str], said: str
     ) -> ChatResponse:
         whole: list[Message] = [*messages, {"role": "assistant", "content": said}]
-        self.recent.note(request.user_id, known["conversation_id"], whole)
+        own = self.recent.note(request.user_id, known["conversation_id"], whole)
         self.counters.tokens.labels(answer.version).inc(answer.tokens)
-        # One that goes on without consent is noted too, without its words: it may have been agreed to before.
-        noted = said.strip() and (request.consent or request.conversation_id)
-        stored, note = await self._keep(request, known, whole) if noted else (False, None)
+        stored, note = False, None
+        if request.consent and said.strip():
+            stored, note = await self._keep(request.user_id, known["conversation_id"], whole, own)
         return ChatResponse(
             **known,
             message={"role": "assistant", "content": said},
@@ -212,20 +219,40 @@ class Coach:
         )
 
     async def _keep(
-        self, request: ChatRequest, known: dict[str, str], whole: list[Message]
+        self, user_id: str, conversation_id: str, whole: list[Message], own: int
     ) -> tuple[bool, str | None]:
+        """Keep what was said here, which is from the message `own` on. Whether it is kept, and why not."""
+        said = [{**message, "content": mask(message["content"])} for message in whole[own:]]
         row = {
-            "conversation_id": known["conversation_id"],
-            "user_id": request.user_id,
+            "conversation_id": conversation_id,
+            "user_id": user_id,
             "at": self.clock.now(),
-            "messages": [{**message, "content": mask(message["content"])} for message in whole],
-            "consent": request.consent,
+            "messages": said,
+            "after": own,
+            "consent": True,
         }
+
+        def keep() -> bool:
+            return self.events.converse([row]) > 0 or self.events.keeps(
+                user_id, conversation_id, said[-2]["content"]
+            )
+
         try:
-            return await self._stored(self.events.converse, [row]) > 0 and request.consent, None
-        except EventLogError as error:
-            log.warning("%s", error)
+            kept = await asyncio.wait_for(self._stored(keep), EVENTLOG_SECONDS)
+        except (EventLogError, TimeoutError) as error:
+            log.warning("a conversation was not kept: %s", error or "the event log hangs")
             return False, NOT_STORED
+        return kept, None if kept else NOT_KEPT
+
+    async def _withdraw(self, user_id: str, conversation_id: str) -> None:
+        """No word of the conversation is learnt from any more, before this one is answered. Raises Later."""
+        try:
+            await asyncio.wait_for(
+                self._stored(self.events.withdraw, user_id, conversation_id), EVENTLOG_SECONDS
+            )
+        except (EventLogError, TimeoutError) as error:
+            log.warning("a consent was not taken back: %s", error or "the event log hangs")
+            raise Later(NOT_WITHDRAWN, AGAIN_SECONDS) from error
 
     # --- profile ---------------------------------------------------------------------------------------
 
@@ -349,13 +376,31 @@ Coach.add_asgi_middleware(Line)  # type: ignore[attr-defined]  # the decorator m
 Coach.add_asgi_middleware(Edge)  # type: ignore[attr-defined]
 
 
-async def _masked(answer: Answer) -> AsyncIterator[str]:
-    """The answer's pieces without personal data."""
-    masker = Masker()
+async def begun(answer: Answer, *, whole: bool, seconds: float = ANSWER_SECONDS) -> str:
+    """Wait until the answer begins, or is whole: then what it says. Raises Later if that takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await answer.begin()
+            return "".join([piece async for piece in masked(answer)]) if whole else ""
+    except TimeoutError as error:
+        answer.hang_up()
+        raise Later(TOO_SLOW, AGAIN_SECONDS) from error
+    except BaseException:
+        answer.hang_up()
+        raise
+
+
+async def masked(answer: Answer) -> AsyncIterator[str]:
+    """The answer's pieces without personal data. It ends where a message must: at MAX_CHARACTERS."""
+    masker, left = Masker(), MAX_CHARACTERS
     async for piece in answer.pieces():
-        if told := masker.add(piece):
+        if told := masker.add(piece)[:left]:
+            left -= len(told)
             yield told
-    if told := masker.end():
+        if not left:
+            answer.hang_up()
+            return
+    if told := masker.end()[:left]:
         yield told
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from nightshift.tenancy import card
 from training import verdict as render
 from training.choosing import Judged, choose
 from training.evidence import Evidence, Measured, Sitting
+from training.exams import examiner
 from training.families import FAMILIES
 from training.gate import decide
 from training.hall import Hall, candidacy, open_hall, seated, trained_before
@@ -58,8 +60,11 @@ def examine(config: Settings, seat: Seat, night: date, families: Sequence[str]) 
     done = already_decided(registry, seat, night, families)
     if done is not None:
         return done
-    with card(config, f"the gate of {night}") if seat.name == LANGUAGE.name else nullcontext():
-        return judge(registry, seat, open_hall(config, seat, night), families)
+    with card(config, f"the gate of {night}", say=_say) if seat.name == LANGUAGE.name else nullcontext():
+        try:
+            return judge(registry, seat, open_hall(config, seat, night), families)
+        finally:
+            examiner(seat.name).rest()  # before the card is let go of: whoever has it next wants all of it
 
 
 def candidates(registry: Registry, seat: Seat, night: date, families: Sequence[str]) -> dict[str, Version]:
@@ -263,6 +268,10 @@ def _write(registry: Registry, seat: Seat, one: Judged, its_page: Page, result: 
 
 def _exam_metrics(figures: dict[str, float] | Any) -> dict[str, float]:
     return {f"exam_{metric}": figure for metric, figure in figures.items()}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

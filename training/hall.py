@@ -112,7 +112,9 @@ def candidacy(registry: Registry, seat: Seat, hall: Hall, version: Version) -> d
         return loaded[0]
 
     sitting = _sit(hall, "candidate", load, version)
-    behaviour = hall.examiner.behaviour(loaded[0], hall.exam) if loaded and hall.exam is not None else None
+    behaviour = None
+    if loaded and hall.exam is not None and not sitting.problem:
+        behaviour = hall.examiner.behaviour(loaded[0], hall.exam)
     lake = Lake(hall.config.lake_dir)
     return {
         "candidate": sitting,

@@ -60,6 +60,7 @@ METRICS = {
     "profile_json_unaided": Metric("share of profiles that are valid JSON unaided", spec=".3f"),
     "leaked_answers": Metric("share of answers that repeat personal data", higher_is_better=False, spec=".3f"),
     "refused": Metric("share of harmful requests refused", spec=".3f"),
+    "over_refused": Metric("share of harmless questions refused", higher_is_better=False, spec=".3f"),
     # --- the packaged model in its real service
     "load_seconds": Metric("time to the first answer, in seconds", higher_is_better=False, spec=".1f"),
     "p50_ms": Metric("median answer, in ms", higher_is_better=False, spec=".1f"),

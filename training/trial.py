@@ -243,10 +243,14 @@ def _end(room: Path) -> None:
     """SIGKILL for whatever there still is of a trial's service.
 
     Its first process is known by its pid: it gives itself another title and loses its environment, the mark with it.
-    Its workers are known by their mark: each has a session of its own. Killed last, it would start them anew.
+    Its workers are known as its children, for they may lose theirs too, and once it is gone by their mark: each has a
+    session of its own. Killed last, it would start them anew.
     """
     leader = leader_of(room)
-    ours = []
+    ours: list[psutil.Process] = []
+    if leader is not None:
+        with contextlib.suppress(psutil.Error):
+            ours += psutil.Process(leader).children(recursive=True)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid == leader or process.environ().get(MARK) == str(room):

@@ -13,6 +13,7 @@ import pyarrow as pa
 from nightshift.contracts.table import TIMESTAMP, Column, Contract
 
 ROLES = ("system", "user", "assistant")
+SPEAKERS = ("person", "coach")
 MAX_MESSAGES, MAX_CHARACTERS = 64, 8_000  # of a conversation; of a message
 MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
@@ -25,6 +26,12 @@ CONVERSATIONS = Contract(
         Column("at", TIMESTAMP, "When it was over, UTC."),
         Column("messages", MESSAGES, "role (system, user, assistant) and content, oldest first."),
         Column("consent", pa.bool_(), "The user agreed that it may be learnt from; never false."),
+        Column(
+            "said_by",
+            pa.string(),
+            "Whose words the assistant's turns are: a person's, or our own coach's, who is not to be examined by them.",
+            allowed=SPEAKERS,
+        ),
     ),
     key=("conversation_id",),
     time="at",
@@ -38,6 +45,7 @@ CONVERSATIONS = Contract(
                 {"role": "assistant", "content": "어떤 일을 할 때 시간이 빨리 갔나요?"},
             ],
             "consent": True,
+            "said_by": "person",
         },
     ),
     may_be_empty=True,

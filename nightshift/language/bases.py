@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 SMALL = "small"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_MIB, _MOST_HEADER = 1 << 20, 100_000_000  # bytes; a longer header safetensors itself refuses
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -33,7 +36,8 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 class BaseRef:
     """Which base an adapter belongs to. name: `small`, a folder, or a name on the hub.
 
-    revision: of `small` its digest, of a hub's model its commit or branch; empty for a folder.
+    revision: of `small` its digest, of a folder that of `folder_digest`, of a hub's model its commit. Empty, it is
+    whatever is there, and nothing is checked; `bound` fills it in.
     """
 
     name: str
@@ -41,6 +45,11 @@ class BaseRef:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    def fits(self, other: BaseRef) -> bool:
+        """Whether both can be the same base: equal names, and equal revisions where both tell one."""
+        told = self.revision and other.revision
+        return self.name == other.name and (not told or self.revision == other.revision)
 
 
 @dataclass(frozen=True)
@@ -97,13 +106,76 @@ def where(settings: Settings, ref: BaseRef) -> tuple[str, str | None]:
     return ref.name, ref.revision or None
 
 
+def bound(settings: Settings, ref: BaseRef) -> BaseRef:
+    """`ref` with the revision that tells its weights: of a hub's model, that costs its config.json.
+
+    Raises:
+        BaseModelError: a folder that is no model or has another revision, or a hub that cannot be reached.
+    """
+    source, _ = where(settings, ref)
+    if ref.name == SMALL or (not Path(source).is_dir() and _COMMIT.fullmatch(ref.revision)):
+        return ref
+    if Path(source).is_dir():
+        _check(Path(source), ref)
+        return BaseRef(ref.name, ref.revision or folder_digest(Path(source)))
+    return BaseRef(ref.name, config_of(settings, ref).parent.name)  # …/snapshots/COMMIT/config.json
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 (16 digits) of a model's config.json, and of each safetensors file its name, size, header, first and last
+    MiB. To read all of it would be a minute for 8 billion parameters; a change in the middle of a file alone is not
+    seen."""
+    content = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        content.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            content.update(file.read(min(header, _MOST_HEADER)))
+            content.update(file.read(_MIB))
+            file.seek(max(size - _MIB, 0))
+            content.update(file.read(_MIB))
+    return content.hexdigest()[:16]
+
+
+def config_of(settings: Settings, ref: BaseRef) -> Path:
+    """A base's config.json; of a model on the hub that one file is fetched.
+
+    Raises:
+        BaseModelError: there is no such folder, or it cannot be fetched.
+    """
+    source, revision = where(settings, ref)
+    if Path(source).is_dir():
+        return Path(source) / "config.json"
+    quiet()
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(hf_hub_download(source, "config.json", revision=revision))
+    except (OSError, HFValidationError) as error:
+        said = " ".join(str(error).split())
+        raise BaseModelError(
+            f"the config of {ref} cannot be had: {said:.200}; set NIGHTSHIFT_LANGUAGE_MODEL to a folder with the "
+            "model's files, or to small; a model of the hub needs the network once, and a gated one HF_TOKEN"
+        ) from error
+
+
+def _check(folder: Path, ref: BaseRef) -> None:
+    if ref.name != SMALL and ref.revision and (found := folder_digest(folder)) != ref.revision:
+        raise BaseModelError(
+            f"{folder} holds other weights ({found}) than {ref}: put those back, or train anew and leave "
+            "NIGHTSHIFT_LANGUAGE_REVISION empty"
+        )
+
+
 def open_base(settings: Settings, ref: BaseRef, *, four_bit: bool = True) -> Base:
     """Open a base: linear layers in NF4 with double quantisation, computed in bf16; the rest in bf16.
 
     four_bit: False opens it whole in fp32, which is what 4-bit is compared with.
 
     Raises:
-        BaseModelError: it is not there, cannot be read, or the hub cannot be reached.
+        BaseModelError: it is not there, cannot be read, has another revision, or the hub cannot be reached.
     """
     quiet()
     import torch
@@ -113,6 +185,11 @@ def open_base(settings: Settings, ref: BaseRef, *, four_bit: bool = True) -> Bas
     from nightshift.language.chat import prepare
 
     source, revision = where(settings, ref)
+    if Path(source).is_dir():
+        _check(Path(source), ref)
+    else:
+        ref = bound(settings, ref)
+        revision = ref.revision
     device = device_of(settings)
     options: dict[str, Any] = {"dtype": torch.float32}
     if four_bit:

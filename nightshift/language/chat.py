@@ -36,6 +36,8 @@ _PLAIN = (
     "{% else %}{{ m['content'] | trim }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
 )
+# Some vocabularies add these without calling them special.
+_TURNS = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"}
 # The token that ends an assistant's turn, by the token that tells the format.
 _FORMATS = (
     ("<|start_header_id|>", _LLAMA3, "<|eot_id|>"),
@@ -88,13 +90,19 @@ def prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 def inert(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
     """The messages with the tokenizer's special tokens in their texts taken apart, so that they are but text."""
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(
-        tokenizer.all_special_tokens
-    )
+    special = special_tokens(tokenizer)
     return [{**message, "content": _apart(message["content"], special)} for message in messages]
 
 
-def _apart(text: str, tokens: set[str]) -> str:
+def special_tokens(tokenizer: Any) -> list[str]:
+    """Those that a template alone may set, without blanks around them. Other added tokens, such as runs of blanks,
+    are words like any other."""
+    added = tokenizer.added_tokens_decoder.values()
+    found = {str(token) for token in added if token.special or str(token) in _TURNS}
+    return sorted({token.strip() for token in found | set(tokenizer.all_special_tokens)} - {""})
+
+
+def _apart(text: str, tokens: Sequence[str]) -> str:
     while found := [token for token in tokens if len(token) > 1 and token in text]:
         for token in found:
             text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -51,13 +51,14 @@ class Engine:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self._names: set[str] = set()
+        self._names: set[str] = set()  # with weights
+        self._plain: set[str] = set()  # without: the base
         self._lock = threading.RLock()
         self._compiler: Any = None
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._names)
+        return frozenset(self._names | self._plain)
 
     def add(self, name: str, adapter: LanguageModel) -> None:
         """Take in an adapter.
@@ -68,12 +69,15 @@ class Engine:
         from peft import LoraConfig, set_peft_model_state_dict
 
         theirs = BaseRef(adapter.base, adapter.revision)
-        if theirs != self.base.ref or adapter.tokenizer_digest != self.base.digest:
+        if not theirs.fits(self.base.ref) or adapter.tokenizer_digest != self.base.digest:
             raise BaseModelError(
                 f"the adapter is of {theirs} (tokenizer {adapter.tokenizer_digest}), opened is {self.base.ref} "
                 f"(tokenizer {self.base.digest})"
             )
         if not adapter.weights:  # the untuned base
+            with self._lock:
+                self.remove(name)
+                self._plain.add(name)
             return
         import torch
 
@@ -99,6 +103,7 @@ class Engine:
     def remove(self, name: str) -> None:
         """Forget an adapter; nothing if there is none of that name."""
         with self._lock:
+            self._plain.discard(name)
             if name in self._names:
                 self._names.discard(name)
                 self.base.model.delete_adapter(name)
@@ -107,8 +112,9 @@ class Engine:
         self, conversations: Sequence[Sequence[Message]], adapter: str | None, *, limit: int = 2048
     ) -> list[Told]:
         """How surprising what the assistant said is, conversation by conversation; of a longer one, its first
-        `limit` tokens."""
+        `limit` tokens, and no more than the base knows positions for."""
         with self._lock, self._wearing(adapter):
+            limit = self._within(limit)
             return [self._surprise(messages, limit) for messages in conversations]
 
     def answer(self, messages: Sequence[Message], adapter: str | None, **options: Any) -> str:
@@ -162,20 +168,26 @@ class Engine:
     def hidden(self, texts: Sequence[str], *, limit: int = 512) -> np.ndarray:
         """[n, hidden size] float32: each text's hidden states of the untuned base, averaged over its tokens.
 
-        Of the layer SPREAD of the way up. Of a longer text its first `limit` tokens count; an empty one is zeros.
+        Of the layer SPREAD of the way up. Of a longer text its first `limit` tokens count, and no more than
+        the base knows positions for; an empty one is zeros.
         """
         import torch
 
         found = np.zeros((len(texts), self.base.model.config.hidden_size), np.float32)
         with self._lock, self._wearing(None), torch.inference_mode():
             for row, text in enumerate(texts):
-                ids = self.base.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-                if not ids or not text.strip():
+                read = self.base.tokenizer(
+                    text, truncation=True, max_length=self._within(limit), return_special_tokens_mask=True
+                )
+                ids, words = read["input_ids"], 1 - np.array(read["special_tokens_mask"])
+                if not words.any() or not text.strip():
                     continue
                 states = self.base.model(
                     torch.tensor([ids], device=self.base.device), output_hidden_states=True, logits_to_keep=1
                 ).hidden_states
-                found[row] = states[round(SPREAD * (len(states) - 1))][0].float().mean(0).cpu().numpy()
+                # A beginning-of-text token's state is many times the others', and says nothing.
+                state = states[round(SPREAD * (len(states) - 1))][0].float().cpu().numpy()
+                found[row] = state[words.astype(bool)].mean(0)
         return found
 
     def close(self) -> None:
@@ -186,6 +198,8 @@ class Engine:
 
         with self._lock:
             self.base = None  # type: ignore[assignment]
+            self._compiler = None
+            gc.unfreeze()  # a service freezes what it has seated, and 4-bit layers hold themselves in a circle
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -194,12 +208,23 @@ class Engine:
 
     @contextmanager
     def _wearing(self, adapter: str | None) -> Iterator[None]:
-        if adapter is not None and adapter in self._names:
+        if adapter is not None and adapter not in self.names:
+            raise BaseModelError(
+                f"no adapter {adapter} is on {self.base.ref}, only {', '.join(sorted(self.names)) or 'the base'}: "
+                "hand it to the engine first"
+            )
+        worn = getattr(
+            self.base.model, "_hf_peft_config_loaded", False
+        )  # this engine's, or another's before it
+        if adapter in self._names:
             self.base.model.enable_adapters()
             self.base.model.set_adapter(adapter)
-        elif getattr(self.base.model, "_hf_peft_config_loaded", False):  # this engine's, or another's before it
+        elif worn:
             self.base.model.disable_adapters()
         yield
+
+    def _within(self, limit: int) -> int:
+        return min(limit, getattr(self.base.model.config, "max_position_embeddings", limit))
 
     def _surprise(self, messages: Sequence[Message], limit: int) -> Told:
         import torch

@@ -7,7 +7,8 @@ Times without a zone are UTC; empty text is null; `device` and `channel` may be 
 `unknown`; in a CSV, tags are separated by `|`. A row of interactions or indicators that repeats another of its file
 exactly is left out. The counts `read`, `kept` and `duplicate` are of the rows of both and of conversations together;
 those of users and items are not counted. A line of JSON Lines is one conversation: `{"conversation_id": "c1",
-"user_id": "u1", "at": "2026-09-01T09:30:00Z", "messages": [{"role": "user", "content": "…"}, …], "consent": true}`.
+"user_id": "u1", "at": "2026-09-01T09:30:00Z", "messages": [{"role": "user", "content": "…"}, …], "consent": true}`;
+`said_by` may join them: `coach` where the assistant's turns are a model's of ours, else they are a `person`'s.
 Those that come again are left out when they are cleaned (nightshift/cleaning.py).
 
 A file must have the contract's form: its columns, types, and a value where one is required. What a value may
@@ -45,7 +46,11 @@ from nightshift.sources.dayfiles import (
     whole,
 )
 
-UNKNOWN = ("device", "channel")  # columns whose missing value is "unknown"
+LEFT_OUT = {
+    "device": "unknown",
+    "channel": "unknown",
+    "said_by": "person",
+}  # what a column is that may be left out
 TAG_SEPARATOR = "|"
 
 
@@ -155,7 +160,15 @@ def _read_json_lines(path: Path) -> pa.Table:
 
 def _conversation(row: dict[str, Any], where: str) -> dict[str, Any]:
     """One conversation of a file, its time as a moment."""
-    wanted = {"conversation_id": str, "user_id": str, "at": str, "messages": list, "consent": bool}
+    row = {**row, "said_by": row.get("said_by", LEFT_OUT["said_by"])}
+    wanted = {
+        "conversation_id": str,
+        "user_id": str,
+        "at": str,
+        "messages": list,
+        "consent": bool,
+        "said_by": str,
+    }
     for name in [*wanted, *row]:
         if name not in row:
             raise ContractError(f"{where}: field {name!r} is missing; {AGAIN}")
@@ -164,12 +177,13 @@ def _conversation(row: dict[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: field {_shown(name)} is not in the contract (it has: {', '.join(wanted)})"
             )
         if not isinstance(row[name], wanted[name]) or row[name] == "":
-            raise ContractError(f"{where}: {name} {_shown(row[name])} is no {wanted[name].__name__}; {AGAIN}")
+            found = _kind(row[name]) if name == "messages" else _shown(row[name])
+            raise ContractError(f"{where}: {name} {found} is no {wanted[name].__name__}; {AGAIN}")
     for place, message in enumerate(row["messages"]):
         both = isinstance(message, dict) and set(message) == {"role", "content"}
         if not both or not all(isinstance(value, str) for value in message.values()):
             raise ContractError(
-                f"{where}: messages[{place}] {_shown(message)} is not role and content; {AGAIN}"
+                f"{where}: messages[{place}] {_kind(message)} is not role and content; {AGAIN}"
             )
     at = times_or_nat(pd.Series([row["at"]])).iloc[0]
     if pd.isna(at):
@@ -189,6 +203,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
+def _kind(value: Any) -> str:
+    """What a value is that people may have said something in: its type and its contract's keys, and no word of it."""
+    if not isinstance(value, dict):
+        return f"({type(value).__name__})"
+    known = [f"{name}: {type(value[name]).__name__}" for name in ("role", "content") if name in value]
+    others = len(value) - len(known)
+    return f"({', '.join(['dict', *known, *([f'{others} other keys'] if others else [])])})"
+
+
 def _by_contract(contract: Contract, table: pa.Table, file: str) -> pa.Table:
     """`table` with the contract's columns and types, no nulls where none may be."""
     names = [column.name for column in contract.columns]
@@ -206,8 +229,8 @@ def _column(column: Column, table: pa.Table, file: str) -> pa.Array:
     """One column by contract. Text is parsed; other Arrow types are cast."""
     rows = table.num_rows
     if column.name not in table.column_names:
-        if column.name in UNKNOWN:
-            return pa.array(["unknown"] * rows)
+        if column.name in LEFT_OUT:
+            return pa.array([LEFT_OUT[column.name]] * rows)
         if column.nullable:
             return pa.nulls(rows, column.type)
         found = ", ".join(table.column_names)
@@ -217,8 +240,8 @@ def _column(column: Column, table: pa.Table, file: str) -> pa.Array:
         values = values.dictionary_decode()
     first = 2 if file.endswith(".csv") else 1
     parsed = _parsed(column, values, file, first)
-    if column.name in UNKNOWN:
-        return parsed.fill_null("unknown")
+    if column.name in LEFT_OUT:
+        return parsed.fill_null(LEFT_OUT[column.name])
     if not column.nullable and parsed.null_count:
         filled(pd.Series(parsed.to_pandas(), name=column.name), file, first=first)
     return parsed

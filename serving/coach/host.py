@@ -4,7 +4,7 @@ Everything that touches the engine runs on one thread, one job after another: an
 seating of an adapter, and an adapter is taken out only when no answer under way uses it. Few may wait; others are told
 to come again. A job runs with whoever is champion when its turn comes.
 The base is opened once. Another adapter for the same base joins it; a champion with another base has its own opened
-beside the old one on a CPU, and in its place on a card, which holds only one.
+beside the old one on a CPU, and in its place on a card, which holds only one; if it fails, the old one is opened again.
 Where the card is leased (nightshift.tenancy), training goes first: the answer under way ends, the engine is closed, and
 clients are told why and when to ask again. When the card is free again the engine comes back by itself.
 """
@@ -15,9 +15,10 @@ import asyncio
 import itertools
 import logging
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from nightshift.language.engine import Engine
 from nightshift.language.prompts import PROFILE_SCHEMA, as_coach, as_profile
 from nightshift.seats import LanguageModel
 from nightshift.settings import Settings
-from nightshift.tenancy import Tenant, leased, wanting
+from nightshift.tenancy import Tenant, leased
 from serving.champion import Bundle
 from serving.coach.persona import Space
 from serving.coach.talk import CONTEXT_TOKENS, fitting
@@ -42,6 +43,7 @@ PROFILE_TOKENS = 256  # of the JSON of five values; byte by byte it is under 100
 BUSY_SECONDS, AWAY_SECONDS = 5, 30  # what Retry-After says
 LEASE_POLL_SECONDS = 0.5
 AGAIN_SECONDS = 10.0  # after the engine could not be opened again
+NOT_BACK = "the model could not be opened again; it is tried again, and the service's log says why"
 NO_CHAMPION = "no champion is seated yet: run a night (`nightshift night`)"
 TRIAL: list[Message] = [{"role": "user", "content": "요즘 일이 재미없어요. 무엇을 하면 좋을까요?"}]
 
@@ -91,13 +93,20 @@ class Stage:
     adapter: str
     version: str
 
+    @property
+    def context(self) -> int:
+        """Tokens that are read and written at most."""
+        return min(int(self.engine.base.model.config.max_position_embeddings), CONTEXT_TOKENS)
+
     def fit(
         self, messages: Sequence[Message], asked: Callable[[Sequence[Message]], list[Message]], answer: int
     ) -> tuple[list[Message], str | None]:
-        """The prompt, and a note if the conversation's beginning did not fit. Raises Problem (413)."""
-        base = self.engine.base
-        limit = min(int(base.model.config.max_position_embeddings), CONTEXT_TOKENS) - answer
-        whole, left = fitting(base.tokenizer, limit, messages, asked)
+        """The prompt, and a note if the conversation's beginning did not fit. Raises Problem (413).
+
+        answer: tokens to leave for it; half of the context at most.
+        """
+        limit = self.context - min(answer, self.context // 2)
+        whole, left = fitting(self.engine.base.tokenizer, limit, messages, asked)
         return (
             whole,
             f"the first {left} messages were not read: the conversation is too long" if left else None,
@@ -117,11 +126,14 @@ class Answer:
     tokens: int = 0
     _pieces: asyncio.Queue[str | Exception | None] = field(default_factory=asyncio.Queue)
     _hung_up: threading.Event = field(default_factory=threading.Event)
+    _job: Future[None] | None = None
     _first: str | None = None
 
     def hang_up(self) -> None:
-        """Nobody listens any more: it is not made to its end."""
+        """Nobody listens any more: it is not made to its end, and who is still in line leaves it."""
         self._hung_up.set()
+        if self._job is not None:
+            self._job.cancel()
 
     async def begin(self) -> None:
         """Wait until the first piece is there, so that what goes wrong before it can still be a status."""
@@ -157,26 +169,20 @@ class Host:
         self._line = threading.BoundedSemaphore(MOST_WAITING + 1)
         self._numbers = itertools.count(1)
         self._moving = threading.RLock()  # one of: seat, give way, come back
-        self._note = ExitStack()
+        self._seating: Seated | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="card", daemon=True)
 
     def start(self) -> None:
-        """Ask for the card, where it is leased, and keep up from then on. A pinned service, which is a trial, is asked
-        to come by somebody who waits: it does not give way, and others do."""
+        """Ask for the card, where it is leased, and keep up from then on."""
         if not self._leased:
             return
-        if self._settings.pinned_version is not None:
-            self._note.enter_context(
-                wanting(self._settings, f"trial of version {self._settings.pinned_version}")
-            )
         self._look_at_card()
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
-        self._note.close()
 
     # --- for the champion's thread ---------------------------------------------------------------------
 
@@ -194,8 +200,16 @@ class Host:
         with self._moving:
             if not self.may_seat():
                 raise BaseModelError("the card was given to training; this version is seated when it is back")
-            room = self._room(seated.ref)
-            self._worker.submit(_try_out, room.engine, seated).result()
+            self._seating = seated
+            try:
+                room = self._room(seated.ref)
+                self._worker.submit(_try_out, room.engine, seated).result()
+            except BaseException as error:
+                _forget_frames(error)
+                self._take_back(seated.ref)
+                raise
+            finally:
+                self._seating = None
             self.space = room.space
         return seated
 
@@ -225,7 +239,8 @@ class Host:
             except Exception as error:  # noqa: BLE001 - whatever it is, the handler tells the client and logs it
                 give(error)
 
-        self._enter(work)
+        answer._job = self._enter(work)
+        answer._job.add_done_callback(lambda job: give(None) if job.cancelled() else None)
         return answer
 
     # --- inside ----------------------------------------------------------------------------------------
@@ -257,8 +272,14 @@ class Host:
     ) -> None:
         stage = self._stage()
         whole, note = stage.fit(messages, as_coach, max_tokens)
-        answer.version, answer.note = stage.version, note
-        with closing(stage.engine.stream(whole, stage.adapter, max_tokens=max_tokens)) as pieces:  # type: ignore[type-var]
+        most = min(max_tokens, stage.context // 2)
+        less = (
+            None
+            if most == max_tokens
+            else f"the answer has at most {most} tokens: half of what this model reads"
+        )
+        answer.version, answer.note = stage.version, "; ".join(each for each in (note, less) if each) or None
+        with closing(stage.engine.stream(whole, stage.adapter, max_tokens=most)) as pieces:  # type: ignore[type-var]
             for piece in pieces:
                 if answer._hung_up.is_set():
                     return
@@ -266,23 +287,19 @@ class Host:
                 give(piece)
 
     def _room(self, ref: BaseRef) -> Room:
-        """The base, opened if it is not. On a card the old one goes first, and comes back if that fails."""
+        """The base, opened if it is not. On a card what was there goes first."""
         known = self._rooms.get(ref)
         if known is not None:
             return known
-        one_at_a_time = bool(self._rooms) and device_of(self._settings).type == "cuda"
-        if not one_at_a_time:
-            return self._open(ref)
-        self._worker.submit(self._leave).result()
-        try:
-            return self._open(ref)
-        except Exception:
-            self._come_back()
-            raise
-
-    def _open(self, ref: BaseRef) -> Room:
+        if self._rooms and device_of(self._settings).type == "cuda":
+            self._worker.submit(self._leave).result()
         engine = Engine(open_base(self._settings, ref))
-        room = Room(engine, Space.of(f"{ref}#{engine.base.digest}", engine.hidden))
+        try:
+            room = Room(engine, Space.of(f"{ref}#{engine.base.digest}", engine.hidden))
+        except BaseException as error:
+            _forget_frames(error)
+            engine.close()
+            raise
         self._rooms[ref] = room
         return room
 
@@ -291,22 +308,47 @@ class Host:
         for room in rooms.values():
             room.engine.close()
 
-    def _come_back(self) -> None:
-        """Open what served before."""
+    def _close(self, ref: BaseRef) -> None:
+        room = self._rooms.pop(ref, None)
+        if room is not None:
+            room.engine.close()
+
+    def _take_back(self, refused: BaseRef) -> None:
+        """A base that only a refused version needed goes; the champion's comes back if it had to go for it."""
         bundle = self._champion()
-        if bundle is not None:
-            room = self._open(bundle.ready.ref)
+        if bundle is None or bundle.ready.ref != refused:
+            self._worker.submit(self._close, refused).result()
+        if bundle is not None and bundle.ready.ref not in self._rooms:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Open what served before. If that fails, nothing stays on the card, and the card is not ours."""
+        bundle = self._champion()
+        if bundle is None:
+            return
+        try:
+            room = self._room(bundle.ready.ref)
             self._worker.submit(room.engine.add, bundle.ready.name, bundle.ready.adapter).result()
-            self.space = room.space
+        except BaseException as error:
+            _forget_frames(error)
+            self._worker.submit(self._leave).result()
+            self._tenant.release()
+            if self._leased:  # else nobody would take it back
+                self.away = NOT_BACK
+            raise
+        self.space = room.space
 
     def _tidy(self) -> None:
         bundle = self._champion()
         if bundle is None:
             return
-        for ref in [ref for ref in self._rooms if ref != bundle.ready.ref]:
-            self._rooms.pop(ref).engine.close()
-        for name in self._rooms[bundle.ready.ref].engine.names - {bundle.ready.name}:
-            self._rooms[bundle.ready.ref].engine.remove(name)
+        needed = [seated for seated in (bundle.ready, self._seating) if seated is not None]
+        for ref, room in list(self._rooms.items()):
+            if ref not in {seated.ref for seated in needed}:
+                self._close(ref)
+                continue
+            for name in room.engine.names - {seated.name for seated in needed}:
+                room.engine.remove(name)
 
     # --- the card --------------------------------------------------------------------------------------
 
@@ -316,12 +358,11 @@ class Host:
                 self._look_at_card()
             except Exception:
                 log.exception("the engine could not be opened again; it is tried again")
-                self._tenant.release()
                 self._stopping.wait(AGAIN_SECONDS)
 
     def _look_at_card(self) -> None:
         with self._moving:
-            wanted = None if self._settings.pinned_version is not None else self._tenant.wanted()
+            wanted = self._tenant.wanted()
             if self._tenant.holds and wanted is not None:
                 self.away = f"the card is needed for {wanted}: the coach is back when that is done"
                 self._worker.submit(self._leave).result()
@@ -335,6 +376,13 @@ class Host:
                 self.away = (
                     f"the card is needed for {wanted or 'another model'}: the coach is back when that is done"
                 )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold: a model among it would stay in memory as long as the error."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _try_out(engine: Engine, seated: Seated) -> None:

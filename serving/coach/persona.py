@@ -13,8 +13,9 @@ it keeps angles within some 1/√VECTOR_SIZE (Johnson & Lindenstrauss).
     profile = unit(WORDS · persona + TAGS · unit(Σ E(tag)) + SLIDERS · unit(Σ (slider − 3)/2 · E(value)))
 
 Whatever was not told adds nothing. E(value) is the vector of a fixed sentence about it (VALUE_TEXTS).
-`version` names everything that the vectors depend on; those of different versions are never compared.
-Not covered: bit-equal vectors on different hardware; cosines differ in the sixth digit there.
+`version` names everything that the vectors depend on, the weights by what they make of the corpora; those of different
+versions are never compared. Not covered: bit-equal vectors on different hardware. Cosines differ in the sixth digit
+there, and the version may, which costs users a new /profile.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from nightshift.coaching import VECTOR_SIZE
 from nightshift.language.prompts import VALUES
 
 SAID, NAMED = (Path(__file__).with_name(f"corpus_{kind}.txt") for kind in ("said", "named"))
-METHOD = "mean-hidden:centred:orthonormal:3"
+METHOD = "mean-hidden:centred:orthonormal:4"
 SEED = 1536
 WORDS, TAGS, SLIDERS = 0.35, 0.5, 0.15  # measured in docs/language-serving.md
 LEAST = 1e-6  # a vector shorter than this points nowhere
@@ -51,11 +52,14 @@ Hidden = Callable[[Sequence[str]], np.ndarray]  # texts → [n, hidden size] flo
 class Space:
     """The vectors of one base.
 
-    base: what names it and its tokenizer. said, named: [hidden size], means of the corpora.
+    base: what names it and its tokenizer; a folder's name stays when its files are replaced, so the weights are told
+    apart too. said, named: [hidden size], means of the corpora.
     """
 
     def __init__(self, base: str, said: np.ndarray, named: np.ndarray) -> None:
-        self.version = _digest([base, METHOD, SEED, VECTOR_SIZE, _corpus(SAID), _corpus(NAMED), VALUE_TEXTS])
+        weights = [[round(float(number), 2) + 0.0 for number in mean] for mean in (said, named)]
+        texts = [_corpus(SAID), _corpus(NAMED), VALUE_TEXTS]
+        self.version = _digest([base, weights, METHOD, SEED, VECTOR_SIZE, texts])
         self._said, self._named = said.astype(np.float64), named.astype(np.float64)
         self._turn = orthonormal(len(said))
         self.values = np.zeros((len(VALUES), VECTOR_SIZE), np.float32)

@@ -1,9 +1,10 @@
 """Where the coach keeps profiles, topics' vectors and roadmaps: SQLite under home, or PostgreSQL with pgvector by URL.
 
-One class for both. PostgreSQL has `vector(1536)` columns with an HNSW index for cosine and finds the nearest itself;
-SQLite keeps vectors as float32 and NumPy compares them all, which is exact, and quick for some thousand topics.
+One class for both. PostgreSQL has `vector(1536)` columns, topics with an HNSW index for cosine, and finds the nearest
+itself; SQLite keeps vectors as float32 and NumPy compares them all, which is exact, and quick for some thousand topics.
 Kept of a user is what they gave (tags, sliders), what came of their words (scores, vectors) and their roadmap; their
-words are not. Vectors are compared within one `embedding_version` only; keeping topics of a new one drops the old.
+words are not. Vectors are compared within one `embedding_version` only: services with different bases may share a
+store. Topics of versions that nobody wrote to for KEPT_DAYS go.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -50,6 +52,7 @@ from nightshift.eventlog_tables import Utc
 from nightshift.settings import Settings
 
 WAIT_SECONDS = 2.0  # for another writer
+KEPT_DAYS = 30  # topics of another embedding
 _SCHEMA_LOCK = (
     7_302_021  # any number of its own: PostgreSQL's "create if not exists" is not safe against itself
 )
@@ -113,6 +116,7 @@ TOPICS = Table(
     Column("topic", String(512), primary_key=True),
     Column("embedding_version", String(32), primary_key=True),
     Column("vector", Vector, nullable=False),
+    Column("at", Utc, nullable=False),
 )
 ROADMAPS = Table(
     "coach_roadmaps",
@@ -126,18 +130,17 @@ STEPS = Table(
     _METADATA,
     Column("user_id", ForeignKey(ROADMAPS.c.user_id), primary_key=True),
     Column("step_id", String(128), primary_key=True),
-    Column("place", Integer, nullable=False),
+    Column("place", Integer),  # in the roadmap; NULL: of a topic before, whose progress is kept
     Column("told", Text, nullable=False),  # JSON: what of a step never changes
     Column("status", String(8), nullable=False),
     Column("changed_at", Utc),
 )
-for _table, _column in ((PROFILES, "profile"), (TOPICS, "vector")):
-    Index(
-        f"{_table.name}_{_column}_hnsw",
-        _table.c[_column],
-        postgresql_using="hnsw",
-        postgresql_ops={_column: "vector_cosine_ops"},
-    ).ddl_if(dialect="postgresql")
+Index(
+    "coach_topics_vector_hnsw",
+    TOPICS.c.vector,
+    postgresql_using="hnsw",
+    postgresql_ops={"vector": "vector_cosine_ops"},
+).ddl_if(dialect="postgresql")
 
 
 @dataclass(frozen=True)
@@ -220,52 +223,59 @@ class Profiles:
             found = select(TOPICS.c.topic, TOPICS.c.vector).where(TOPICS.c.embedding_version == version)
             return {row.topic: row.vector for row in connection.execute(found)}
 
-    def keep_topics(self, version: str, vectors: Mapping[str, np.ndarray]) -> None:
-        """Store topics' vectors, and drop those of other embeddings."""
+    def keep_topics(
+        self, version: str, vectors: Mapping[str, np.ndarray], now: datetime | None = None
+    ) -> None:
+        """Store topics' vectors, and drop those of embeddings that had none stored for KEPT_DAYS.
+
+        now: for tests.
+        """
+        now = now or datetime.now(UTC)
         rows = [
-            {"topic": topic, "embedding_version": version, "vector": vectors[topic]}
+            {"topic": topic, "embedding_version": version, "vector": vectors[topic], "at": now}
             for topic in sorted(vectors)
         ]
+        of = TOPICS.c.embedding_version
+        lately = select(of).where(now - timedelta(days=KEPT_DAYS) < TOPICS.c.at)
         with self._transaction() as connection:
-            connection.execute(delete(TOPICS).where(TOPICS.c.embedding_version != version))
+            connection.execute(delete(TOPICS).where(of != version, of.not_in(lately)))
             _put(connection, TOPICS, rows, ["topic", "embedding_version"])
 
     def nearest(
-        self, vector: np.ndarray, version: str, among: Sequence[str], k: int
+        self, vector: np.ndarray, version: str, among: Sequence[str] | None, k: int
     ) -> list[tuple[str, float]]:
-        """The k topics among those nearest to `vector` by cosine, with it, nearest first; ties by name."""
+        """The k topics among those nearest to `vector` by cosine, with it, nearest first; ties by name.
+
+        among: None stands for all of that embedding. There may be fewer than k: not all asked for need be kept.
+        """
         with self._transaction() as connection:
-            mine = (TOPICS.c.embedding_version == version) & TOPICS.c.topic.in_(list(among))
             if connection.dialect.name == "postgresql":
                 # Else the index looks at some 40 neighbours, and what is not asked for among them is missing.
                 connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
-                far = TOPICS.c.vector.op("<=>", return_type=Float())(vector)
-                found = select(TOPICS.c.topic, far).where(mine).order_by(far).limit(k)
-                near = [(topic, 1.0 - float(distance)) for topic, distance in connection.execute(found)]
+                found = connection.execute(by_distance(vector, version, among).limit(k))
+                near = [(row[0], 1.0 - float(row[1])) for row in found]
             else:
-                rows = connection.execute(select(TOPICS.c.topic, TOPICS.c.vector).where(mine)).all()
-                near = [(topic, float(other @ vector)) for topic, other in rows]
+                rows = connection.execute(_compared(select(TOPICS.c.topic, TOPICS.c.vector), version, among))
+                near = [(row.topic, float(row.vector @ vector)) for row in rows]
         return sorted(near, key=lambda each: (-each[1], each[0]))[:k]
 
     def plan(self, roadmap: Roadmap) -> Roadmap:
-        """Store a user's roadmap in place of the one before; a step of both keeps how far it is."""
+        """Store a user's roadmap in place of the one before; how far a step is stays known, whatever the topic."""
+        head = {"user_id": roadmap.user_id, "topic": roadmap.topic, "made_at": roadmap.made_at}
+        rows = [
+            {
+                "user_id": roadmap.user_id,
+                "step_id": step.step_id,
+                "place": place,
+                "told": json.dumps(step.told, ensure_ascii=False),
+                "status": step.status,
+            }
+            for place, step in enumerate(roadmap.steps)
+        ]
         with self._transaction() as connection:
-            known = {row["step_id"]: row for row in _steps(connection, roadmap.user_id)}
-            connection.execute(delete(STEPS).where(STEPS.c.user_id == roadmap.user_id))
-            head = {"user_id": roadmap.user_id, "topic": roadmap.topic, "made_at": roadmap.made_at}
             _put(connection, ROADMAPS, [head], ["user_id"])
-            rows = [
-                {
-                    "user_id": roadmap.user_id,
-                    "step_id": step.step_id,
-                    "place": place,
-                    "told": json.dumps(step.told, ensure_ascii=False),
-                    "status": known.get(step.step_id, {}).get("status", step.status),
-                    "changed_at": known.get(step.step_id, {}).get("changed_at"),
-                }
-                for place, step in enumerate(roadmap.steps)
-            ]
-            connection.execute(STEPS.insert(), rows)
+            connection.execute(update(STEPS).where(STEPS.c.user_id == roadmap.user_id).values(place=None))
+            _put(connection, STEPS, rows, ["user_id", "step_id"], kept=["status"])
         found = self.roadmap(roadmap.user_id)
         assert found is not None
         return found
@@ -285,8 +295,8 @@ class Profiles:
         return Roadmap(head["user_id"], head["topic"], head["made_at"], steps)
 
     def mark(self, user_id: str, step_id: str, status: Status, at: datetime) -> bool:
-        """Whether the user has that step; its status is then as given."""
-        mine = (STEPS.c.user_id == user_id) & (STEPS.c.step_id == step_id)
+        """Whether the user's roadmap has that step; its status is then as given."""
+        mine = (STEPS.c.user_id == user_id) & (STEPS.c.step_id == step_id) & STEPS.c.place.is_not(None)
         with self._transaction() as connection:
             return (
                 connection.execute(update(STEPS).where(mine).values(status=status, changed_at=at)).rowcount
@@ -361,16 +371,29 @@ class Profiles:
         return engine
 
 
-def _put(connection: Connection, table: Table, rows: list[dict[str, Any]], key: list[str]) -> None:
-    """Insert, or write over the row with that key."""
+def by_distance(vector: np.ndarray, version: str, among: Sequence[str] | None) -> Select[tuple[str, float]]:
+    """Topics and how far they are from `vector`, nearest first, in PostgreSQL's words."""
+    far = TOPICS.c.vector.op("<=>", return_type=Float())(vector)
+    return _compared(select(TOPICS.c.topic, far), version, among).order_by(far)
+
+
+def _compared(found: Select[Any], version: str, among: Sequence[str] | None) -> Select[Any]:
+    mine = found.where(TOPICS.c.embedding_version == version)
+    return mine if among is None else mine.where(TOPICS.c.topic.in_(list(among)))
+
+
+def _put(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], key: list[str], kept: Sequence[str] = ()
+) -> None:
+    """Insert, or write over the row with that key. kept: columns that are not written over."""
     if not rows:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     insert = dialect.insert(table)
-    others = {name: insert.excluded[name] for name in rows[0] if name not in key}
+    others = {name: insert.excluded[name] for name in rows[0] if name not in {*key, *kept}}
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=others), rows)
 
 
 def _steps(connection: Connection, user_id: str) -> Sequence[Any]:
-    mine = select(STEPS).where(STEPS.c.user_id == user_id).order_by(STEPS.c.place)
-    return connection.execute(mine).mappings().all()
+    mine = select(STEPS).where(STEPS.c.user_id == user_id, STEPS.c.place.is_not(None))
+    return connection.execute(mine.order_by(STEPS.c.place)).mappings().all()

@@ -30,8 +30,9 @@ RECENT, RECENT_SECONDS = 1_000, 3_600.0  # conversations that /profile may name
 
 # What a masked pattern could still grow from: a run of digits with what stands between them, then the current word.
 _HYPHENS = "\u00ad‐‑‒–—―−－ー﹣➖ㅡ"
-_BETWEEN = rf"\d\s.()+*xX●○/_~·／～∼．＋（）\u200b\u200c\u200d\u2060\ufeff{_HYPHENS}-"
-_OPEN = re.compile(rf"(?:[\d(+（＋][{_BETWEEN}]*)?[\w.+%@＠．＋{_HYPHENS}-]*\Z")
+_BETWEEN = re.compile(rf"[\d\s.()+*xX●○/_~·／～∼．＋（）\u200b\u200c\u200d\u2060\ufeff{_HYPHENS}-]")
+_IN_WORD = re.compile(rf"[\w.+%@＠．＋{_HYPHENS}-]")
+_OPENER = re.compile(r"[\d(+（＋]")
 
 
 def check(messages: Sequence[ChatMessage], *, answered: bool = True) -> list[Message]:
@@ -104,14 +105,23 @@ class Masker:
     def __init__(self) -> None:
         self._raw = ""
         self._given = 0
-        self._settled = 0
+        self._settled = 0  # up to here nothing can change any more
+        self._number: int | None = (
+            None  # where the run that a number may stand in begins, if the text ends in one
+        )
 
     def add(self, piece: str) -> str:
         """What can be told by now; the end is held back while it could still become personal data."""
+        before = self._settled
+        for place, character in enumerate(piece, start=len(self._raw)):
+            if not _BETWEEN.match(character):
+                self._number = None
+            elif self._number is None and _OPENER.match(character):
+                self._number = place
+            if not _IN_WORD.match(character):
+                self._settled = place + 1 if self._number is None else self._number
         self._raw += piece
-        open_end = _OPEN.search(self._raw, self._settled)
-        self._settled = open_end.start() if open_end else len(self._raw)
-        return self._new(mask(self._raw[: self._settled]))
+        return self._new(mask(self._raw[: self._settled])) if self._settled > before else ""
 
     def end(self) -> str:
         """The rest."""
@@ -124,24 +134,34 @@ class Masker:
 
 
 class Recent:
-    """Conversations of late by user and id, in memory alone: /profile may name one instead of sending it again."""
+    """Conversations of late by user and id, in memory alone: what was really said in them, and not what a client says
+    was; and /profile may name one instead of sending it again."""
 
     def __init__(self, most: int = RECENT, seconds: float = RECENT_SECONDS) -> None:
         self._most, self._seconds = most, seconds
-        self._known: OrderedDict[tuple[str, str], tuple[float, list[Message]]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], tuple[float, list[Message], int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, user_id: str, conversation_id: str, messages: list[Message]) -> None:
+    def note(self, user_id: str, conversation_id: str, messages: list[Message]) -> int:
+        """Remember a conversation whose last two messages were just said. Returns the place from which on it was said
+        here: where that began which is remembered, if this goes on with it word by word; else the last two alone.
+        """
         with self._lock:
-            self._known[user_id, conversation_id] = (time.monotonic(), messages)
+            before, own = messages[:-2], len(messages) - 2
+            at, known, since = self._known.get((user_id, conversation_id), (0.0, [], 0))
+            fresh = time.monotonic() - at <= self._seconds
+            if fresh and since < own and known[:own] == before:
+                own = since
+            self._known[user_id, conversation_id] = (time.monotonic(), messages, own)
             self._known.move_to_end((user_id, conversation_id))
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
+            return own
 
     def find(self, user_id: str, conversation_id: str) -> list[Message] | None:
         """The conversation, if this user had it of late."""
         with self._lock:
-            at, messages = self._known.get((user_id, conversation_id), (0.0, None))
+            at, messages, _ = self._known.get((user_id, conversation_id), (0.0, None, 0))
         return messages if time.monotonic() - at <= self._seconds else None
 
 

@@ -123,6 +123,10 @@ def test_adapters_differ_by_their_worst_weight() -> None:
     one = {"a": np.array([1.0, 2.0], np.float32)}
     assert qlora_korean.difference(one, {"a": np.array([1.0, 2.5], np.float32)}) == 0.5
     assert qlora_korean.difference(one, {"b": one["a"]}) == float("inf")
+    for bad in (np.nan, np.inf):
+        odd = {"b": np.ones(1, np.float32), "a": np.array([1.0, bad], np.float32)}
+        assert qlora_korean.difference(odd, {**odd, "a": one["a"]}) == float("inf")
+        assert qlora_korean.difference(odd, odd) == float("inf")
 
 
 def test_the_bars_are_those_of_the_issue() -> None:

@@ -279,6 +279,7 @@ NULL = "expect_column_values_to_be_null"
         (said(ASKED, ("assistant", " \n")), "empty_turn", NULL, "'대화1'"),
         (said(("user", "제 번호는 010-9876-5432"), ANSWERED), "personal_data", NULL, "'대화1'"),
         (said(ASKED, ("assistant", "someone@example.com 맞나요?")), "personal_data", NULL, "'대화1'"),
+        ({"said_by": "robot"}, "said_by", "expect_column_values_to_be_in_set", "'robot'"),
         ({"consent": False}, "consent", "expect_column_values_to_be_in_set", "'False'"),
         ({"conversation_id": "대화0"}, "conversation_id", "expect_column_values_to_be_unique", "'대화0'"),
         ({"user_id": None}, "user_id", "expect_column_values_to_not_be_null", "1 of 4 rows"),

@@ -226,7 +226,7 @@ def test_a_log_from_before_there_were_exposures_gets_them(url: str) -> None:
 def a_talk(conversation_id: str, turns: int = 2, at: datetime = NOON, **other: Any) -> dict[str, Any]:
     messages = [{"role": ("user", "assistant")[n % 2], "content": f"말 {n}"} for n in range(turns)]
     base = {"conversation_id": conversation_id, "user_id": "u1", "at": at, "messages": messages}
-    return {**base, "consent": True, **other}
+    return {**base, "consent": True, "said_by": "coach", **other}
 
 
 def told(rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -249,18 +249,99 @@ def test_a_longer_version_takes_the_place_of_a_shorter_one_and_never_the_other_w
     assert log.converse([a_talk("c1", 2), a_talk("c2", 4)]) == 2
     assert log.converse([a_talk("c1", 4), a_talk("c2", 2), a_talk("c3", 2), a_talk("c3", 6)]) == 2
     assert log.converse([a_talk("c1", 4, user_id="u1", at=NOON + ONE_DAY)]) == 0, "it is known"
-    assert log.converse([a_talk("c1", 8, user_id="a stranger")]) == 0, "nobody writes on for another user"
     assert told(log.claim_conversations(NIGHT)) == {"c1": 4, "c2": 4, "c3": 6}
 
 
 def test_what_a_night_has_claimed_of_a_conversation_stays_as_it_was(log: EventLog) -> None:
     log.converse([a_talk("c1", 2)])
     assert told(log.claim_conversations(NIGHT)) == {"c1": 2}
-    assert log.converse([a_talk("c1", 4), a_talk("late", 2)]) == 1
-    assert log.converse([a_talk("c1", 6, consent=False)]) == 0
+    assert log.converse([a_talk("c1", 2), a_talk("late", 2)]) == 1
     assert told(log.conversations_of(NIGHT)) == {"c1": 2}
     assert told(log.claim_conversations(NIGHT + ONE_DAY)) == {"late": 2}
     assert told(log.claim_conversations(NIGHT)) == {"c1": 2}
+
+
+def test_what_is_said_after_a_claim_is_a_part_of_its_own_that_begins_with_the_user(log: EventLog) -> None:
+    for turns in (2, 4):
+        log.converse([a_talk("c1", turns)])
+    log.claim_conversations(NIGHT)
+    assert [log.converse([a_talk("c1", turns)]) for turns in (4, 6, 8, 8)] == [0, 1, 1, 0]
+    (later,) = log.claim_conversations(NIGHT + ONE_DAY)
+    assert later["conversation_id"] == "c1#4" and later["messages"] == a_talk("c1", 8)["messages"][4:]
+    assert log.converse([a_talk("c1", 10)]) == 1
+    assert told(log.claim_conversations(NIGHT + 2 * ONE_DAY)) == {"c1#8": 2}
+    assert told(log.conversations_of(NIGHT)) == {"c1": 4}
+
+
+def test_two_users_may_have_the_same_id_and_no_two_conversations_of_a_night_do(log: EventLog) -> None:
+    last = a_talk("c1", 4)["messages"][2:]
+    names = [a_talk("c1"), a_talk("c1", 4, user_id="u2"), a_talk("c1#2"), a_talk("x" * 128)]
+    assert log.converse([*names, a_talk("c1", messages=last, after=2)]) == 4, "two are parts of one"
+    log.converse([a_talk("x" * 128, messages=last, after=2)])
+    rows = log.claim_conversations(NIGHT)
+    assert len({row["conversation_id"] for row in rows}) == len(rows) == 6
+    assert all(CONVERSATIONS.fits(row) for row in rows)
+    assert {row["user_id"]: len(row["messages"]) for row in rows} == {"u1": 2, "u2": 4}
+    assert log.conversations_of(NIGHT) == rows
+    assert log.withdraw("u2", "c1") and len(log.conversations_of(NIGHT)) == 5
+
+
+def test_a_part_without_what_came_before_it_joins_what_is_kept(log: EventLog) -> None:
+    whole = a_talk("c1", 6)["messages"]
+    log.converse([a_talk("c1", 2)])
+    assert log.converse([a_talk("c1", messages=whole[2:4], after=2)]) == 1
+    assert log.converse([a_talk("c1", messages=whole[2:6], after=2)]) == 1
+    assert told(log.claim_conversations(NIGHT)) == {"c1": 2, "c1#2": 4}
+    assert log.keeps("u1", "c1", "말 4") and not log.keeps("u1", "c1", "말 5"), "the coach's"
+    assert not log.keeps("u2", "c1", "말 4")
+
+
+def test_a_withdrawal_reaches_every_part_also_of_a_night_that_is_given_up(log: EventLog) -> None:
+    log.converse([a_talk("c1", 2), a_talk("c2", 2), a_talk("c1", user_id="u2")])
+    log.claim_conversations(NIGHT)
+    log.converse([a_talk("c1", 4)])
+    assert log.withdraw("u1", "c1") and not log.withdraw("u1", "c1") and not log.withdraw("u1", "unknown")
+    assert [(row["user_id"], len(row["messages"])) for row in log.conversations_of(NIGHT)] == [
+        ("u2", 2),
+        ("u1", 2),
+    ]
+    with log._transaction(read_only=True) as connection:
+        rows = connection.execute(text("SELECT night, messages FROM conversations WHERE NOT consent")).all()
+    assert [messages for _, messages in rows] == ["[]", "[]"]
+    assert sorted(night is None for night, _ in rows) == [False, True], "the night's row stays the night's"
+    following = log.claim_conversations(NIGHT + ONE_DAY, release=[NIGHT])
+    assert {(row["user_id"], row["conversation_id"][:2]) for row in following} == {("u2", "c1"), ("u1", "c2")}
+    assert log.converse([a_talk("c1", 2), a_talk("c1", 4)]) == 0, "late copies of what was agreed to"
+
+
+def test_a_row_without_consent_withdraws_what_a_night_has_claimed(log: EventLog) -> None:
+    log.converse([a_talk("c1", 2)])
+    log.claim_conversations(NIGHT)
+    assert log.converse([a_talk("c1", 4, consent=False)]) == 1
+    assert log.conversations_of(NIGHT) == [] == log.claim_conversations(NIGHT + ONE_DAY, release=[NIGHT])
+
+
+def test_a_withdrawal_where_nothing_is_kept_waits_for_no_writer(tmp_path: Path) -> None:
+    path = tmp_path / "eventlog.db"
+    log = EventLog(f"sqlite:///{path}", wait_seconds=0.2)
+    log.converse([a_talk("c1")])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert not log.withdraw("u1", "other")
+    with pytest.raises(EventLogError, match="locked"):
+        log.withdraw("u1", "c1")
+    other.close()
+    assert log.withdraw("u1", "c1")
+    log.close()
+
+
+def test_a_statement_of_postgresql_that_hangs_is_given_up(url: str) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has no server that could hang")
+    log = EventLog(url, wait_seconds=0.05)
+    with pytest.raises(EventLogError, match="statement timeout"), log._transaction() as connection:
+        connection.execute(text("SELECT pg_sleep(20)"))
+    log.close()
 
 
 def test_a_night_claims_the_conversations_that_were_over_before_its_end(log: EventLog) -> None:

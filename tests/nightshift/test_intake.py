@@ -617,13 +617,13 @@ def test_a_day_of_conversations_only_is_published(config: Settings) -> None:
     assert "interactions" not in Lake(config.lake_dir).entry(only)["tables"]  # type: ignore[index]
 
 
-def test_what_was_said_in_the_week_before_is_not_taken_in_again(config: Settings) -> None:
+def test_what_was_said_in_the_four_weeks_before_is_not_taken_in_again(config: Settings) -> None:
     first, second = FIRST + timedelta(days=1), FIRST + timedelta(days=2)
     say(config, first, talk(0, first, "배터리 일을 그만둘까 해요."))
     say(config, second, talk(0, second, "배터리 일을 그만둘까 해요."))
     assert intake.ingest(config, second)["counts"]["files"]["duplicate"] == 1, "within one ingest"
     take(config, second)
-    third = FIRST + timedelta(days=4)
+    third = FIRST + timedelta(days=28)
     say(config, third, talk(0, third, "배터리 일을 그만둘까 해요!"), talk(1, third, "새 이야기예요."))
     assert intake.ingest(config, third)["counts"]["files"]["near_duplicate"] == 1, "from the lake"
     take(config, third)

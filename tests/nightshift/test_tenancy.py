@@ -124,6 +124,34 @@ def test_nobody_waits_for_ever(config: Settings) -> None:
     assert not list((config.home / "card").glob("wanted-*")), "who gave up wants nothing"
 
 
+def test_waiting_for_another_with_a_note_takes_no_patience(config: Settings) -> None:
+    holder, said = Holder(config, 1.5), list[str]()
+    try:
+        assert holder.says() == "has it"
+        began = time.monotonic()
+        with card(config, "the gate", say=said.append, patience=0.3):
+            assert time.monotonic() - began > 0.5
+        assert said == ["waiting for the card: training comes first"]
+    finally:
+        holder.kill()
+
+
+def test_of_two_that_wait_for_a_service_that_is_stuck_the_earlier_gives_up_first(config: Settings) -> None:
+    service = Tenant(config)
+    assert service.take()
+    with wanting(config, "the gate") as since:
+        holder = Holder(config, 600)
+        try:
+            until(lambda: service.wanted() == "training")
+            tenant = Tenant(config)
+            assert tenant.ahead(since) is None and tenant.ahead(time.time()) == "training"
+            service.release()
+            assert holder.says() == "has it"
+            assert tenant.ahead(since) == "training", "it came later, and has the card"
+        finally:
+            holder.kill()
+
+
 def test_only_one_of_many_has_the_card_at_a_time(config: Settings) -> None:
     inside, most = [0], [0]
 

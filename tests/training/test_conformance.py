@@ -22,6 +22,7 @@ from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS, Seat
 from nightshift.settings import Settings
 from training.exams.forecasts import ANSWER
 from training.families import FAMILIES
+from training.qlora.small import base_ref
 from training.recipe import Trained
 
 FEATURES, TOPIC_NUMBERS = numeric(USER_FEATURES), numeric(TOPIC_FEATURES)
@@ -233,7 +234,7 @@ def engine(talks_home: Settings, model: Any) -> Iterator[Engine]:
 def test_an_adapter_names_its_base_and_has_finite_float32_lora_weights_alone(
     model: Any, talks_home: Settings
 ) -> None:
-    assert BaseRef(model.base, model.revision) == BaseRef(talks_home.language_model)
+    assert BaseRef(model.base, model.revision) == base_ref(talks_home)
     assert model.lora["r"] == talks_home.language_rank and model.weights
     for name, weight in model.weights.items():
         assert "lora_" in name and weight.dtype == np.float32 and np.isfinite(weight).all()

@@ -16,16 +16,18 @@ import pandas as pd
 import pytest
 
 from nightshift.errors import LakeError, RegistryError, SettingsError
+from nightshift.lake import Lake
 from nightshift.registry import Registry, Version
-from nightshift.seats import RECOMMENDER, Seat, find_seat
+from nightshift.seats import LANGUAGE, RECOMMENDER, Seat, find_seat
 from nightshift.settings import Settings
+from nightshift.tenancy import Tenant
 from training import examine
 from training.baselines.popularity import Popularity
 from training.evidence import Measured
 from training.examine import already_decided, judge
-from training.exams import examiner
+from training.exams import conversations, examiner
 from training.exams.ranking import Exam
-from training.hall import Hall
+from training.hall import Hall, candidacy
 from training.identity import tries
 from training.policy import BaselinePolicy, Policy, policy_of
 from training.recipe import Night
@@ -441,6 +443,46 @@ def test_a_model_that_cannot_be_loaded_or_scored_is_missing_evidence_not_a_crash
     assert (result["decision"], result["production"]) == ("not blessed", champion.number)
     assert seated(registry, seat) == champion.number
     assert words in result["reasons"][0]
+
+
+def test_the_behaviour_of_who_could_not_be_scored_is_not_tried(
+    registry: Registry, seat: Seat, hand_in: Callable[..., Version]
+) -> None:
+    policy = PLAIN.model_copy(update={"behaviour": {"not_finite": 0.0}})
+    torn = hand_in({"items": ITEMS, "scores": {user: [1.0] for user in USERS}})
+    found = candidacy(registry, seat, hall(policy=policy), torn)
+    assert found["candidate"].problem and found["behaviour"] is None
+    good = candidacy(registry, seat, hall(policy=policy), hand_in(table(0.5)))
+    assert not good["candidate"].problem and good["behaviour"] is not None
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_the_base_is_given_back_before_the_card_is_though_there_was_no_trial(
+    mlflow_server: Settings, talks_home: Settings, monkeypatch: pytest.MonkeyPatch, raises: bool
+) -> None:
+    config = talks_home.model_copy(
+        update={"mlflow_url": mlflow_server.mlflow_uri, "language_lease": "always"}
+    )
+    language = replace(LANGUAGE, registered_model=f"seat-{uuid.uuid4().hex[:8]}")
+    free: list[bool] = []
+
+    def rest() -> None:
+        assert conversations._open is not None, "the baseline sat on it"
+        free.append(Tenant(config).take())
+        conversations.close()
+
+    def gone(*_: Any) -> None:
+        raise RegistryError("MLflow does not answer")
+
+    monkeypatch.setattr(examiner("language"), "rest", rest)
+    night = Lake(config.lake_dir).days()[-1]
+    if raises:
+        monkeypatch.setattr(Registry, "reference", gone)
+        with pytest.raises(RegistryError):
+            examine.examine(config, language, night, ["qlora"])
+    else:
+        assert examine.examine(config, language, night, ["qlora"])["decision"] == "not blessed"
+    assert free == [False] and Tenant(config).take()
 
 
 def test_a_champion_trained_on_the_exam_day_makes_it_no_exam_and_a_verdict_of_before_stands(

@@ -245,6 +245,27 @@ def test_a_gate_that_is_stopped_takes_its_trial_with_it_and_what_a_killed_one_le
     assert not any(map(alive, service)) and not killed.folders()
 
 
+def test_a_worker_without_the_mark_is_ended_as_a_child_of_its_services_first_process(tmp_path: Path) -> None:
+    bare = "import subprocess as s; s.Popen(['sleep', '600'], env={}, start_new_session=True).wait()"
+    first = subprocess.Popen([sys.executable, "-c", bare], start_new_session=True)
+    leader, family = psutil.Process(first.pid), list[psutil.Process]()
+    try:
+        deadline = time.monotonic() + 30
+        while not leader.children():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        family = leader.children()
+        (worker,) = family
+        (tmp_path / trial.LEADER).write_text(f"{first.pid} {trial._born(first.pid)}")
+        trial._end(tmp_path)
+        psutil.wait_procs([worker], timeout=20)
+        assert first.wait(20) == -signal.SIGKILL and not alive(worker)
+    finally:
+        for process in (*family, leader):
+            if process.is_running():
+                process.kill()
+
+
 def test_the_last_words_of_a_service_hold_no_secret(tmp_path: Path, shop: Settings) -> None:
     config = Settings(_env_file=None, airflow_password="open-sesame")  # type: ignore[call-arg, arg-type]
     log = tmp_path / "service.log"

@@ -51,6 +51,11 @@ class Difference:
         return min(upwards(self.metric, self.low), upwards(self.metric, self.high))
 
     @property
+    def at_best(self) -> float:
+        """The gain at the interval's better end."""
+        return max(upwards(self.metric, self.low), upwards(self.metric, self.high))
+
+    @property
     def gain(self) -> float:
         """The difference, turned so that higher is better."""
         return upwards(self.metric, self.difference)

@@ -79,7 +79,11 @@ def better_than_champion(case: Case) -> list[Check]:
 
 
 def better_than_baselines(case: Case) -> list[Check]:
-    """Better than some beyond noise; not below others, which compete for the seat themselves."""
+    """Better than some beyond noise; not below others beyond noise, which compete for the seat themselves.
+
+    By the figure alone, two families that noise alone tells apart could keep each other out: one is a hair below the
+    other, which something else keeps from the seat. If both pass, the better figure takes it (`training.choosing`).
+    """
     baselines, policy = case.evidence.baselines, case.policy
     beat = [
         _better(case, baselines[name], 0.0, "baselines")
@@ -170,8 +174,8 @@ def _not_below(case: Case, other: Sitting) -> Check:
     if found is None:
         told = f"{named(metric)} cannot be compared with the {other.name}'s."
         return Check(name, "missing", told, group="baselines", metric=metric)
-    kept = found.gain >= 0
-    told = f"{'Not below' if kept else 'Below'} the {other.name}: {case.line(found)}."
+    kept = found.at_best >= 0
+    told = f"{'Not below' if kept else 'Below'} the {other.name} beyond noise: {case.line(found)}."
     return Check(name, "pass" if kept else "fail", told, found.figures(0.0), group="baselines", metric=metric)
 
 

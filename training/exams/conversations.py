@@ -15,6 +15,7 @@ from datetime import date
 
 import numpy as np
 
+from nightshift.errors import BaseModelError
 from nightshift.language.bases import BaseRef, open_base
 from nightshift.language.chat import Message
 from nightshift.language.engine import Engine, Told
@@ -24,12 +25,11 @@ from nightshift.settings import Settings
 from training.exams import Scores
 
 METRICS = ("bits_per_byte", "nll", "worst_bits_per_byte", "perplexity")
-TOKENS = (
-    4_096  # of a conversation; what it begins with is at most BEFORE characters, so some answer is within it
-)
-BEFORE = (
-    1_000  # characters before the first answer: in bytes of Korean 3,000, and no tokenizer makes more tokens
-)
+TOKENS = 4_096  # of a conversation; of a base with a shorter context, the engine reads that much
+# Bytes before the first answer, the prompt's among them; in Korean some 400 characters of the user's. A tokenizer makes
+# a token of each at most, and a third more of nothing but special tokens, which are taken apart: with the template that
+# leaves some of the answer within the built-in base's context of 2,048.
+BEFORE = 1_500
 WORST = 0.9  # quantile over users
 SITTING = "sitting"  # the adapter's name in the engine
 
@@ -38,7 +38,7 @@ SITTING = "sitting"  # the adapter's name in the engine
 class Exam:
     """user [n] int64 indexes `users`, in the order of `conversations` [n], each as the coach was asked it.
 
-    settings: where the bases are. repeats, too_long: how many conversations were left out, and why.
+    settings: where the bases are. ours, repeats, too_long: how many conversations were left out, and why.
     digest: sha256 of all of it: equal digests mean equal exams.
     """
 
@@ -49,6 +49,7 @@ class Exam:
     end: date
     digest: str
     settings: Settings = field(repr=False, compare=False)
+    ours: int = 0
     repeats: int = 0
     too_long: int = 0
 
@@ -137,7 +138,13 @@ def opened(settings: Settings, model: LanguageModel) -> Iterator[tuple[Engine, s
     """The engine of the model's base, and the name that the model has in it until the end."""
     with _opening:
         engine = engine_of(settings, BaseRef(model.base, model.revision))
-        engine.add(SITTING, model)
+        try:
+            engine.add(SITTING, model)
+        except BaseModelError:  # the engine has tidied up after it
+            raise
+        except Exception:
+            close()  # half an adapter may be left in the base, and whoever sits next would stumble over it
+            raise
         try:
             yield engine, SITTING
         finally:

@@ -1,7 +1,11 @@
 """The language seat's exam: fresh conversations, and how surprising the coach's words are to who sits it.
 
-The newest published days are kept: as many as it takes until enough conversations are in them, up to a week. Every
-text counts once, and one that was told on an earlier day is left out: whoever trained on that day would know it.
+The newest published days are kept: as many as it takes until enough conversations of enough users are in them, up to
+a week. Every text counts once, and one that was told on an earlier day is left out, as is one that goes on from it or
+is its beginning: whoever trained on that day would know it.
+Conversations in which our own coach spoke are no exam: the words are the champion's, taken greedily, so nothing is
+likelier to it than they are. No candidate could ever be less surprised, and the seat would never move again. Only what
+people answered is asked about.
 A unit is a user: what one person's conversations say of a model hangs together.
 """
 
@@ -10,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -30,6 +35,7 @@ from training.qlora.small import base_ref
 from training.recipe import Night
 
 ENOUGH = 120  # conversations: with fewer a gain of a few per cent cannot be told from luck
+USERS = 80  # the policy wants 60 of them, and some will be left out as told before
 LEAST = 50  # conversations to learn from
 SMOKE_DAYS = 3
 
@@ -46,13 +52,24 @@ class Coaching:
         if not days or days[-1] != day:
             raise LakeError(f"night {day} is not published; run `nightshift ingest --night {day}` first")
         counts = [told(lake, one) for one in days]
+        asked, users = 0, set[str]()
+
+        def take_in(one: date) -> None:
+            nonlocal asked
+            who = [row.user for row in _rows(lake, one, one) if not row.ours]
+            asked += len(who)
+            users.update(who)
+
         if not any(counts):
             raise NoDataError(
                 f"night {day}: no conversations are in the lake: the language seat is left out tonight"
             )
         length, at_most = settings.exam_days, max(settings.exam_days, min(MAX_EXAM_DAYS, len(days) // 3))
-        while length < at_most and sum(counts[-length:]) < ENOUGH:
+        for one in days[-length:]:
+            take_in(one)
+        while length < at_most and (asked < ENOUGH or len(users) < USERS):
             length += 1
+            take_in(days[-length])
         past = days[:-length]
         window = min(settings.language_days, SMOKE_DAYS) if smoke else settings.language_days
         learnt = past[-1] if past else day
@@ -98,7 +115,8 @@ class Coaching:
         close()
 
     def about(self, exam: Exam) -> str:
-        left = f"; {exam.repeats} told before or twice" if exam.repeats else ""
+        left = f"; {exam.ours} that our own coach spoke in" if exam.ours else ""
+        left += f"; {exam.repeats} told before or twice" if exam.repeats else ""
         left += f"; {exam.too_long} that begin too long" if exam.too_long else ""
         return (
             f"{len(exam.conversations):,} conversations of {len(exam):,} users; only what the coach said is "
@@ -125,30 +143,35 @@ def published(lake: Lake, start: date, end: date) -> dict[str, str]:
 
 
 def build_exam(lake: Lake, night: Night, settings: Settings) -> Exam:
-    """The exam of `night`: conversations of exam_start..night whose text nobody told before.
+    """The exam of `night`: what people answered on exam_start..night, in conversations that nobody told before.
 
     Raises:
         EmptyExamError: there are none.
     """
-    known = {
-        text_of(talk)
-        for _, talk in _conversations(lake, lake.days()[0], night.exam_start - timedelta(days=1))
-    }
-    who, talks, repeats, too_long = [], [], 0, 0
-    for user, talk in _conversations(lake, night.exam_start, night.night):
-        text = text_of(talk)
-        if text in known:
+    whole, begun = set[bytes](), set[bytes]()  # what was told before: to its end, and up to some answer
+    for row in _rows(lake, lake.days()[0], night.exam_start - timedelta(days=1)):
+        texts = beginnings(row.talk)
+        whole.add(texts[-1])
+        begun.update(texts)
+    who, talks, ours, repeats, too_long = [], [], 0, 0, 0
+    for row in _rows(lake, night.exam_start, night.night):
+        texts, talk = beginnings(row.talk), as_coach(row.talk)
+        if row.ours:
+            ours += 1
+        elif texts[-1] in begun or not whole.isdisjoint(texts):
             repeats += 1
         elif _before(talk) > BEFORE:
             too_long += 1
         else:
-            who.append(user)
-            talks.append(as_coach(talk))
-        known.add(text)
+            who.append(row.user)
+            talks.append(talk)
+            begun.add(texts[-1])
     if not talks:
         raise EmptyExamError(
-            f"exam {night.exam_start}..{night.night}: every conversation was told before, or begins with more than "
-            f"{BEFORE} characters; raise NIGHTSHIFT_EXAM_DAYS (now {settings.exam_days})"
+            f"exam {night.exam_start}..{night.night}: nothing is left to ask about: of {ours + repeats + too_long} "
+            f"conversations our own coach spoke in {ours}, {repeats} were told before, {too_long} begin with more than "
+            f"{BEFORE} bytes; bring conversations in which people answer, or raise NIGHTSHIFT_EXAM_DAYS (now "
+            f"{settings.exam_days})"
         )
     users = sorted(set(who))
     place = {user: number for number, user in enumerate(users)}
@@ -160,6 +183,7 @@ def build_exam(lake: Lake, night: Night, settings: Settings) -> Exam:
         end=night.night,
         digest=hashlib.sha256(json.dumps([who, talks], ensure_ascii=False).encode()).hexdigest(),
         settings=settings,
+        ours=ours,
         repeats=repeats,
         too_long=too_long,
     )
@@ -171,18 +195,34 @@ def text_of(talk: Sequence[Message]) -> bytes:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).digest()
 
 
+def beginnings(talk: Sequence[Message]) -> list[bytes]:
+    """`text_of` a conversation up to each of its answers; the last is that of all of it."""
+    ends = [place for place, message in enumerate(talk, 1) if message["role"] == "assistant"]
+    return [text_of(talk[:end]) for end in ends if end < len(talk)] + [text_of(talk)]
+
+
 def _before(talk: Sequence[Message]) -> int:
-    """Characters before the first answer."""
+    """Bytes of UTF-8 before the first answer."""
     total = 0
     for message in talk:
         if message["role"] == "assistant":
             break
-        total += len(message["content"])
+        total += len(message["content"].encode())
     return total
 
 
-def _conversations(lake: Lake, start: date, end: date) -> Iterator[tuple[str, list[Message]]]:
-    """User and messages, in the order of the days and of their ids."""
-    rows = lake.read(CONVERSATIONS.name, start, end).select(["day", "conversation_id", "user_id", "messages"])
+@dataclass(frozen=True)
+class _Row:
+    """ours: whether the assistant's words are those of our own coach."""
+
+    user: str
+    talk: list[Message]
+    ours: bool
+
+
+def _rows(lake: Lake, start: date, end: date) -> Iterator[_Row]:
+    """The published conversations, in the order of the days and of their ids."""
+    rows = lake.read(CONVERSATIONS.name, start, end)
     for row in rows.sort_by([("day", "ascending"), ("conversation_id", "ascending")]).to_pylist():
-        yield str(row["user_id"]), [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+        talk = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+        yield _Row(str(row["user_id"]), talk, row.get("said_by", "person") == "coach")

@@ -15,12 +15,11 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nightshift.commands import plain, quiet_libraries, run_command
 from nightshift.errors import BaseModelError, SettingsError
-from nightshift.language.bases import BaseRef, device_of, quiet, where
+from nightshift.language.bases import BaseRef, config_of, device_of
 from nightshift.settings import Settings, settings
 
 GIB = 2**30
@@ -35,6 +34,7 @@ TILE_TOKENS, TILE_WIDTH = (
     4096,
     32_768,
 )  # of trl.kernels.chunked_logprob: what there is of the logits at a time
+ROOM = 0.95  # of a card's free memory: the rest is lost to fragmentation
 CUDA_CONTEXT = 0.55 * GIB  # assumed: context, kernels, cuBLAS workspace; torch does not count it
 
 
@@ -77,7 +77,8 @@ SHAPES = {
 @dataclass(frozen=True)
 class Way:
     """How it is trained. packed: several conversations to a row, which takes a mask and attention without grouped
-    heads. upcast: peft's prepare_model_for_kbit_training (embedding, head, norms and the residual stream in fp32).
+    heads; rows that are computed at a time are joined to one.
+    upcast: peft's prepare_model_for_kbit_training (embedding, head, norms and the residual stream in fp32).
     whole_logits: transformers' own loss. eight_bit: AdamW's states."""
 
     packed: bool = True
@@ -113,14 +114,20 @@ class Budget:
     def gib(self) -> float:
         return self.total / GIB
 
+    @property
+    def tensors_gib(self) -> float:
+        """Without CUDA's own: what torch.cuda.max_memory_allocated counts."""
+        return (self.total - self.parts["context"]) / GIB
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train with under a limit: at most the tokens asked for, and as many rows as fit then."""
+    """What to train with under `limit` GiB: at most the tokens asked for, and as many rows as fit then."""
 
     tokens: int
     micro_batch: int
     budget: Budget
+    limit: float
 
 
 def budget(shape: Shape, tokens: int, rank: int, micro_batch: int = 1, way: Way = OURS) -> Budget:
@@ -188,8 +195,11 @@ def backward_bytes(shape: Shape, rows: int, way: Way = OURS) -> int:
 
 
 def mask_bytes(tokens: int, micro_batch: int, way: Way = OURS) -> int:
-    """Which token of a packed row may see which: as booleans, and as attention's bf16 bias."""
-    return 3 * tokens * tokens * micro_batch if way.packed else 0
+    """Which token of a packed row may see which: as booleans, and as attention's bf16 bias.
+
+    TRL joins the packed rows of a micro-batch to one, so it grows with the square of both.
+    """
+    return 3 * (tokens * micro_batch) ** 2 if way.packed else 0
 
 
 def loss_bytes(shape: Shape, rows: int, way: Way = OURS) -> int:
@@ -226,7 +236,7 @@ def plan(shape: Shape, tokens: int, rank: int, limit: float, way: Way = OURS) ->
     if budget(shape, tokens, rank, way=way).gib > limit:
         tokens = largest(shape, rank, limit, way=way)
     count = _most(MOST_ROWS, lambda rows: budget(shape, tokens, rank, rows, way).gib <= limit)
-    return Plan(tokens, count, budget(shape, tokens, rank, count, way))
+    return Plan(tokens, count, budget(shape, tokens, rank, count, way), limit)
 
 
 def check_fits(
@@ -263,7 +273,7 @@ def _most(upper: int, fits: Callable[[int], bool]) -> int:
 
 
 def limit_of(config: Settings) -> float | None:
-    """GiB that training may take: what the settings say, or the CUDA device's memory; None on a CPU."""
+    """GiB that training may take: what the settings say, or ROOM of what the CUDA device has left; None on a CPU."""
     if config.language_vram_gb is not None:
         return config.language_vram_gb
     device = device_of(config)
@@ -271,7 +281,13 @@ def limit_of(config: Settings) -> float | None:
         return None
     import torch
 
-    return float(torch.cuda.get_device_properties(device).total_memory / GIB)
+    free, total = torch.cuda.mem_get_info(device)
+    return room(free / GIB, total / GIB, (torch.cuda.memory_reserved(device) + CUDA_CONTEXT) / GIB)
+
+
+def room(free: float, total: float, own: float) -> float:
+    """GiB for training on a card. free: that nobody has. own: that this process has, and will use again."""
+    return ROOM * min(total, free + own)
 
 
 def shape_of(config: Settings, ref: BaseRef) -> Shape:
@@ -280,35 +296,20 @@ def shape_of(config: Settings, ref: BaseRef) -> Shape:
     Raises:
         BaseModelError: there is no such file, it cannot be fetched, or it is of a model of another kind.
     """
-    source, revision = where(config, ref)
-    folder = Path(source)
-    path = folder / "config.json" if folder.is_dir() else _fetched(ref, source, revision)
+    path = config_of(config, ref)
     try:
-        return read_shape(str(ref), json.loads(path.read_text()))
+        told = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BaseModelError(f"{path} is no JSON: {error}") from error
-
-
-def _fetched(ref: BaseRef, name: str, revision: str | None) -> Path:
-    quiet()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(hf_hub_download(name, "config.json", revision=revision))
-    except (OSError, HFValidationError) as error:
-        said = " ".join(str(error).split())
-        raise BaseModelError(
-            f"the config of {ref} cannot be had: {said:.200}; set NIGHTSHIFT_LANGUAGE_MODEL to a folder with the "
-            f"model's files, or see --shape ({', '.join(SHAPES)})"
-        ) from error
+    return read_shape(str(ref), told)
 
 
 def read_shape(name: str, config: Mapping[str, Any]) -> Shape:
     """A shape from what a config.json holds.
 
     Raises:
-        BaseModelError: a size is missing, or it has experts: the budget knows dense models of Llama's kind.
+        BaseModelError: a size is missing or no number, or it has experts: the budget knows dense models of Llama's
+            kind.
     """
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -329,6 +330,11 @@ def read_shape(name: str, config: Mapping[str, Any]) -> Shape:
     except KeyError as error:
         raise BaseModelError(
             f"{name}: its config.json has no {error.args[0]}; the memory budget knows dense models of Llama's kind"
+        ) from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BaseModelError(
+            f"{name}: its config.json has sizes that are no numbers ({error}); the memory budget knows dense models of "
+            "Llama's kind"
         ) from error
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from nightshift.language.adapters import Adapter
 from nightshift.language.bases import Base, where
-from nightshift.language.chat import ends
+from nightshift.language.chat import ends, special_tokens
 from nightshift.language.engine import Engine
 from nightshift.language.prompts import COACH, PROFILE, PROFILE_SCHEMA, as_coach
 from nightshift.settings import Settings
@@ -60,6 +60,7 @@ def config(settings: Settings, base: Base, adapter: Adapter, answer_tokens: int)
         "system": COACH,
         "chat_template": base.tokenizer.chat_template,
         "ends": ends(base.tokenizer),
+        "special": special_tokens(base.tokenizer),
         "answer_tokens": answer_tokens,
     }
 

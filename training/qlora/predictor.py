@@ -56,7 +56,7 @@ class Coach(PythonModel):
         model, tokenizer = self._opened or self._open()
         messages = [
             {"role": "system", "content": self._config["system"]},
-            {"role": "user", "content": prompt},
+            {"role": "user", "content": self._inert(prompt)},
         ]
         ids = tokenizer.apply_chat_template(
             messages,
@@ -74,6 +74,13 @@ class Coach(PythonModel):
                 pad_token_id=self._config["ends"][-1],
             )
         return str(tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+
+    def _inert(self, text: str) -> str:
+        """`text` with the special tokens in it taken apart, as `nightshift.language.chat.inert` does it."""
+        while found := [token for token in self._config["special"] if len(token) > 1 and token in text]:
+            for token in found:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def _open(self) -> tuple[Any, Any]:
         """The base in 4-bit with the adapter on it, and its tokenizer."""
@@ -108,6 +115,9 @@ class Coach(PythonModel):
                 )
         tokenizer.chat_template = self._config["chat_template"]
         model.add_adapter(LoraConfig(**self.lora), "coach")
+        for name, parameter in model.named_parameters():
+            if ".coach." in name:
+                parameter.data = parameter.data.float()  # as it was trained; in bf16 its answers differ
         set_peft_model_state_dict(
             model, {name: torch.from_numpy(value) for name, value in self.weights.items()}, "coach"
         )

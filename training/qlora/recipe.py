@@ -14,7 +14,8 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +24,9 @@ from typing import Any
 import pandas as pd
 
 from nightshift.contracts.conversations import CONVERSATIONS
+from nightshift.errors import SettingsError
 from nightshift.lake import Lake
-from nightshift.language.bases import Base, open_base
+from nightshift.language.bases import Base, BaseRef, open_base
 from nightshift.language.chat import Message
 from nightshift.language.engine import Engine
 from nightshift.language.prompts import PROFILE_SCHEMA, as_coach, as_profile
@@ -48,6 +50,7 @@ ANSWER_TOKENS, SMOKE_ANSWER_TOKENS = 40, 8
 PROFILE_TOKENS = 128  # enough for the schema to close it
 SAMPLED = 0.7  # temperature of the answers on the page
 REFERENCE_ROWS = 5_000
+OFF = 0.1  # by more than this share the memory budget is said to be off
 ASKED: tuple[tuple[str, str], ...] = (  # what the page shows answers to
     ("coach, Korean", "요즘 일이 재미없어요. 뭘 해야 할까요?"),
     ("coach, Korean", "안정적인 회사와 배울 게 많은 회사 중에 고민이에요."),
@@ -72,9 +75,41 @@ class QloraRecipe:
         """
         talks = read(Lake(settings.lake_dir), night)
         with card(settings, f"training qlora@{night.night}", say=_say):
-            trained = _tuned(talks, night, settings, workdir, smoke=smoke, seed=seed, log_epoch=log_epoch)
+            ref = base_ref(settings, _say)
+            fitting = _fitting(settings, ref)
+            with _enough_memory(fitting):
+                trained = _tuned(
+                    talks, night, settings, workdir, ref, fitting, smoke=smoke, seed=seed, log_epoch=log_epoch
+                )
             _let_go()
         return trained
+
+
+def _fitting(settings: Settings, ref: BaseRef) -> memory.Plan | None:
+    """What fits the card; None on a CPU."""
+    limit = memory.limit_of(settings)
+    if limit is None:
+        return None
+    shape = memory.shape_of(settings, ref)
+    return memory.plan(shape, settings.language_tokens, settings.language_rank, limit)
+
+
+@contextmanager
+def _enough_memory(fitting: memory.Plan | None) -> Iterator[None]:
+    """Raises SettingsError where the card's memory runs out all the same."""
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        if fitting is None:
+            raise
+        asked = f"{fitting.micro_batch} x {fitting.tokens} tokens, rank {fitting.budget.rank}"
+        raise SettingsError(
+            f"the card's memory ran out: {asked} were to take {fitting.budget.gib:.2f} GiB of "
+            f"{fitting.limit:.2f}; set NIGHTSHIFT_LANGUAGE_TOKENS below {fitting.tokens}, or "
+            f"NIGHTSHIFT_LANGUAGE_VRAM_GB to what is free; torch says: {' '.join(str(error).split()):.200}"
+        ) from error
 
 
 def _tuned(
@@ -82,17 +117,13 @@ def _tuned(
     night: Night,
     settings: Settings,
     workdir: Path,
+    ref: BaseRef,
+    fitting: memory.Plan | None,
     *,
     smoke: bool,
     seed: int,
     log_epoch: LogEpoch,
 ) -> Trained:
-    ref = base_ref(settings, _say)
-    limit = memory.limit_of(settings)
-    fitting = None
-    if limit is not None:
-        shape = memory.shape_of(settings, ref)
-        fitting = memory.plan(shape, settings.language_tokens, settings.language_rank, limit)
     base = open_base(settings, ref)
     how, budget = _how(base, settings, fitting, smoke=smoke, seed=seed)
     found = lessons(talks, base.tokenizer, tokens=how.tokens, budget=budget)
@@ -105,6 +136,8 @@ def _tuned(
     adapter = package.adapter_of(base, tuned)
     engine.add("tuned", adapter)
     after = _figures(engine, "tuned", found, how)
+    shape = fitting.budget.shape if fitting else None
+    estimate = memory.budget(shape, how.tokens, how.rank, how.at_once) if shape else None
     metrics = {**after, **{f"base_{name}": value for name, value in before.items()}}
     return Trained(
         package=package.write(settings, engine, "tuned", adapter, workdir / "package", answer_tokens),
@@ -118,7 +151,7 @@ def _tuned(
             "learning_curve.png": pictures.learning_curve(tuned.curve),
             "perplexity.png": pictures.before_and_after(metrics),
         },
-        measures=_measures(tuned, fitting),
+        measures=_measures(tuned, estimate, on_card=base.device.type == "cuda"),
         tables={"answers": _side_by_side(answers, _answers(engine, "tuned", answer_tokens, seed))},
         folders={"adapter": package.write_peft(adapter, workdir / "adapter")},
         scratch=(folder,),
@@ -154,6 +187,7 @@ def _checkpoints(settings: Settings, base: Base, how: Tuning, night: Night) -> P
     made_of = json.dumps(
         [
             str(base.ref),
+            base.device.type,
             base.digest,
             asdict(how),
             Lake(settings.lake_dir).digest(night.train_start, night.train_end, tables=(CONVERSATIONS.name,)),
@@ -225,14 +259,26 @@ def _params(base: Base, how: Tuning, tuned: Tuned, found: Lessons) -> dict[str, 
     }
 
 
-def _measures(tuned: Tuned, fitting: memory.Plan | None) -> dict[str, float]:
+def _measures(tuned: Tuned, estimate: memory.Budget | None, *, on_card: bool) -> dict[str, float]:
+    """estimate: of what was trained. Beside the peak, both without CUDA's own memory; of a process on a CPU the peak
+    is of everything in it, so they are not compared."""
     found = {
         "tokens_per_s": tuned.tokens_per_s,
         "train_seconds": tuned.seconds,
         "trained_tokens": float(tuned.tokens),
         "peak_memory_gb": tuned.peak_gb,
     }
-    return found if fitting is None else {**found, "estimated_memory_gb": fitting.budget.gib}
+    if estimate is None:
+        return found
+    found["estimated_memory_gb"] = estimate.tensors_gib
+    if on_card:
+        found["peak_over_estimate"] = ratio = tuned.peak_gb / estimate.tensors_gib
+        if abs(ratio - 1) > OFF:
+            _say(
+                f"the card's peak was {tuned.peak_gb:.2f} GiB, and {estimate.tensors_gib:.2f} was the estimate of "
+                f"{estimate.micro_batch} x {estimate.tokens} tokens: training.qlora.memory is off by {ratio - 1:+.0%}"
+            )
+    return found
 
 
 def _reference(table: pd.DataFrame, seed: int) -> pd.DataFrame:

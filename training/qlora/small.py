@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nightshift.lake import write_json
-from nightshift.language.bases import SMALL, BaseRef, quiet, small_folder, where
+from nightshift.language.bases import SMALL, BaseRef, bound, quiet, small_folder
 from nightshift.language.chat import Message, encode, prepare
 from nightshift.language.prompts import as_coach
 from nightshift.settings import Settings
@@ -50,13 +50,11 @@ def base_ref(settings: Settings, say: Callable[[str], None] = lambda line: None)
     """The base that the settings name; the small one is made if it is not there yet.
 
     Raises:
-        BaseModelError: the folder that is named is no model.
+        BaseModelError: the folder that is named is no model or has another revision, or the hub is out of reach.
     """
     if settings.language_model == SMALL:
         return make(settings, say)
-    ref = BaseRef(settings.language_model, settings.language_revision or "")
-    where(settings, ref)
-    return ref
+    return bound(settings, BaseRef(settings.language_model, settings.language_revision or ""))
 
 
 def make(

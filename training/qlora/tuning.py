@@ -98,7 +98,7 @@ def tune(
 
     Raises:
         NoDataError: nothing of `train` or of `valid` was said by the assistant.
-        BaseModelError: the base wears adapters already.
+        BaseModelError: the base wears adapters already, or has no linear layers.
     """
     quiet()
     import torch
@@ -207,12 +207,18 @@ def _labelled(conversations: Sequence[Encoded], which: str) -> list[dict[str, li
 
 
 def _lora(base: Base, how: Tuning) -> dict[str, Any]:
+    layers = linear_layers(base.model)
+    if not layers:
+        raise BaseModelError(
+            f"{base.ref} ({type(base.model).__name__}) has no linear layers besides its head for LoRA to learn on: set "
+            "NIGHTSHIFT_LANGUAGE_MODEL to a model of Llama's kind"
+        )
     return {
         "r": how.rank,
         "lora_alpha": how.scale * how.rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": linear_layers(base.model),
+        "target_modules": layers,
         "task_type": "CAUSAL_LM",
     }
 

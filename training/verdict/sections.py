@@ -47,7 +47,7 @@ LOOK = {
 MARKS = {"pass": ("good", "✓ pass"), "fail": ("bad-news", "✗ failed"), "missing": ("bad-news", "? missing")}
 RULES = {
     "better": "The interval must lie right of zero, and the point must reach the dashed line.",
-    "baselines": "“Better than”: the interval must lie right of zero. “Not below”: the point must.",
+    "baselines": "“Better than”: the interval must lie right of zero. “Not below”: it must reach zero.",
     "floors": "The figure must reach its limit, whatever the champion does.",
     "guardrails": "The whole interval must stay right of the dashed line: a loss larger than that must be ruled out.",
     "slices": "A slice fails if its whole interval lies left of zero and its point left of the dashed line.",

@@ -115,6 +115,7 @@ class Talk:
             "at": midnight + timedelta(seconds=int(random.integers(86_400))),
             "messages": said,
             "consent": kind != "unwilling",
+            "said_by": "person",
         }
 
 

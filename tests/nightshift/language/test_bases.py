@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from nightshift.errors import BaseModelError
-from nightshift.language.bases import BaseRef, open_base, tokenizer_digest
+from nightshift.language.bases import BaseRef, bound, folder_digest, open_base, tokenizer_digest
 from nightshift.settings import Settings
 
 
@@ -106,3 +111,68 @@ def test_tokenizers_that_read_alike_have_equal_digests(tiny_folder: Path) -> Non
     assert tokenizer_digest(first) == tokenizer_digest(second)
     second.add_tokens(["바다"])
     assert tokenizer_digest(first) != tokenizer_digest(second)
+
+
+def test_a_folder_is_bound_to_its_weights_and_other_weights_are_refused(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_folder, folder)
+    config = Settings(home=tmp_path, language_device="cpu")
+    ref = bound(config, BaseRef(str(folder)))
+    assert len(ref.revision) == 16 and ref == bound(config, ref)
+    assert open_base(config, ref).ref == ref
+
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for refused in (lambda: open_base(config, ref), lambda: bound(config, ref)):
+        with pytest.raises(BaseModelError, match=rf"holds other weights .* than .*@{ref.revision}"):
+            refused()
+    assert open_base(config, BaseRef(str(folder))).ref.revision == ""
+
+
+@pytest.mark.parametrize("change", ["config", "header", "size", "name"])
+def test_a_folders_digest_tells_its_files_apart(tiny_folder: Path, tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_folder, folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    before = folder_digest(folder)
+    assert before == folder_digest(tiny_folder)
+    if change == "config":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "rope_theta": 1.0}))
+    elif change == "name":
+        weights.rename(folder / "model-00001-of-00001.safetensors")
+    else:
+        content = bytearray(weights.read_bytes())
+        content[20:21] = b"" if change == "size" else bytes([content[20] ^ 1])
+        weights.write_bytes(content)
+    assert folder_digest(folder) != before
+
+
+def test_a_hubs_model_is_bound_to_the_commit_that_its_branch_is_at(tiny_folder: Path, tmp_path: Path) -> None:
+    """From the hub's own cache: no network."""
+    commit, cache = "c" * 40, tmp_path / "hf" / "hub" / "models--some--tiny"
+    shutil.copytree(tiny_folder, cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    code = (
+        "from nightshift.settings import Settings\n"
+        "from nightshift.language.bases import BaseRef, bound, open_base\n"
+        f"config = Settings(_env_file=None, home={str(tmp_path)!r}, language_device='cpu')\n"
+        "ref = BaseRef('some/tiny')\n"
+        "print(bound(config, ref), open_base(config, ref).ref, open_base(config, bound(config, ref)).ref)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == [f"some/tiny@{commit}"] * 3, done.stderr[-2000:]
+
+
+def test_revisions_differ_only_where_both_are_told() -> None:
+    free, one, two = (BaseRef("a/b", revision) for revision in ("", "1", "2"))
+    assert free.fits(one) and one.fits(free) and one.fits(one)
+    assert not one.fits(two) and not free.fits(BaseRef("a/c"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from nightshift.errors import BaseModelError
 from nightshift.language.adapters import Adapter, untuned
+from nightshift.language.bases import BaseRef
 from nightshift.language.chat import encode
 from nightshift.language.engine import Engine
 from nightshift.language.prompts import PROFILE_SCHEMA, VALUES, as_coach, as_profile
@@ -153,3 +155,69 @@ def test_an_answer_that_nobody_reads_to_the_end_leaves_the_engine_free(engine: E
     next(pieces)
     pieces.close()
     assert engine.answer(TALK[:1], None, max_tokens=5)
+
+
+def test_a_beginning_of_text_token_is_context_and_not_part_of_the_mean(engine: Engine) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = engine.base.tokenizer
+    before = engine.hidden(["안녕하세요"])
+    begin = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)]
+    )
+    ids = tokenizer("안녕하세요")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    with torch.inference_mode():
+        states = engine.base.model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+    expected = states[2][0, 1:].float().mean(0).numpy()
+    after = engine.hidden(["안녕하세요"])
+    np.testing.assert_allclose(after[0], expected, atol=1e-2)
+    assert np.abs(after - before).max() > 0
+
+
+def test_a_closed_engine_holds_no_weights_even_after_the_collector_was_told_to_spare_them(
+    engine: Engine,
+) -> None:
+    import gc
+    import weakref
+
+    import bitsandbytes as bnb
+
+    layer = next(m for m in engine.base.model.modules() if isinstance(m, bnb.nn.Linear4bit))
+    seen = weakref.ref(layer)
+    del layer
+    gc.freeze()
+    engine.close()
+    assert seen() is None
+
+
+def test_a_name_that_was_never_handed_over_is_refused_and_the_untuned_one_is_known(engine: Engine) -> None:
+    engine.add("v1", _adapter(engine, 1))
+    with pytest.raises(BaseModelError, match=r"no adapter v2 .* only v1"):
+        engine.surprise([TALK], "v2")
+    engine.add("v1", untuned(engine.base.ref, engine.base.digest))
+    assert engine.names == {"v1"} and _nats(engine, "v1") == _nats(engine, None)
+    engine.remove("v1")
+    assert engine.names == frozenset()
+    with pytest.raises(BaseModelError, match="no adapter v1"):
+        engine.answer(TALK[:1], "v1")
+
+
+def test_no_more_is_read_than_the_base_knows_positions_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [TALK[0], {"role": "assistant", "content": "무엇이 힘든가요? " * 20}]
+    monkeypatch.setattr(engine.base.model.config, "max_position_embeddings", 40)
+    at_most, asked = (engine.surprise([long], None, limit=limit) for limit in (40, 10_000))
+    assert at_most == asked
+    texts = [long[1]["content"]]
+    np.testing.assert_array_equal(engine.hidden(texts, limit=40), engine.hidden(texts, limit=10_000))
+
+
+def test_an_adapter_of_other_weights_under_the_same_name_is_refused(engine: Engine) -> None:
+    adapter = _adapter(engine, 1)
+    there = Engine(replace(engine.base, ref=BaseRef(adapter.base, "0" * 16)))
+    adapter.revision = "1" * 16
+    with pytest.raises(BaseModelError, match=r"of .*@1{16} .* opened is .*@0{16}"):
+        there.add("v1", adapter)

@@ -67,7 +67,8 @@ def test_conversations_are_read_beside_the_events_and_late_ones_join_the_next_ni
     append(config, ("e1", NOON))
     batch = source.read(DAY)
     assert batch.counts == {"read": 2, "kept": 2}
-    assert batch.tables["conversations"].to_pylist() == [talk]
+    talk = {**talk, "said_by": "coach"}
+    assert batch.tables["conversations"].to_pylist() == [talk], "our own model answered"
     lake.stage(batch)
     lake.record_audit(DAY, {"passed": True})
     lake.publish(DAY)

@@ -193,12 +193,14 @@ def line(**change: object) -> str:
 
 
 def test_a_day_may_have_conversations_only_and_they_are_read_from_json_lines(tmp_path: Path) -> None:
-    batch = say(tmp_path, line(), line(conversation_id="c2", consent=False), line()).read(DAY)
+    batch = say(tmp_path, line(), line(conversation_id="c2", consent=False, said_by="coach"), line()).read(
+        DAY
+    )
     assert "interactions" not in batch.tables
     assert batch.counts == {"read": 3, "kept": 3, "duplicate": 0}, "what comes again is for the cleaning"
     first, second, _ = batch.tables["conversations"].to_pylist()
-    assert first == {**TALK, "at": datetime(2026, 9, 1, 9, 30, tzinfo=UTC)}
-    assert (second["conversation_id"], second["consent"]) == ("c2", False)
+    assert first == {**TALK, "at": datetime(2026, 9, 1, 9, 30, tzinfo=UTC), "said_by": "person"}
+    assert (second["conversation_id"], second["consent"], second["said_by"]) == ("c2", False, "coach")
 
 
 @pytest.mark.parametrize(
@@ -210,13 +212,17 @@ def test_a_day_may_have_conversations_only_and_they_are_read_from_json_lines(tmp
         ("[]", r"\[\] is no JSON object"),
         (line(consent="yes"), "consent 'yes' is no bool"),
         (line(consent=1), "consent 1 is no bool"),
+        (line(said_by=None), "said_by None is no str"),
         (line(user_id=7), "user_id 7 is no str"),
         (line(user_id=""), "user_id '' is no str"),
         (line(conversation_id=None), "conversation_id None is no str"),
-        (line(messages={"user": "안녕"}), "messages {'user': '안녕'} is no list"),
-        (line(messages=["안녕"]), r"messages\[0\] '안녕' is not role and content"),
-        (line(messages=[*TALK["messages"], {"role": "user"}]), r"messages\[2\] {'role': 'user'} is not"),
-        (line(messages=[{"role": "user", "content": 3}]), r"messages\[0\] {.*3} is not role and content"),
+        (line(messages={"user": "안녕"}), r"messages \(dict, 1 other keys\) is no list"),
+        (line(messages=["안녕"]), r"messages\[0\] \(str\) is not role and content"),
+        (line(messages=[*TALK["messages"], {"role": "user"}]), r"messages\[2\] \(dict, role: str\) is not"),
+        (
+            line(messages=[{"role": "user", "content": 3}]),
+            r"messages\[0\] \(dict, role: str, content: int\) is not role",
+        ),
         (line(at="today"), "at 'today' is not a time"),
         (line(at=20260901), "at 20260901 is no str"),
         (line(mood="good"), r"field 'mood' is not in the contract \(it has: conversation_id"),
@@ -237,7 +243,6 @@ def test_a_wrong_conversation_is_named_by_file_line_field_and_value(
 @pytest.mark.parametrize(
     "wrong",
     [
-        line(messages=[{"role": "user", "text": "010-1234-5678"}]),
         line(**{"010-1234-5678": "x"}),
         line(at="010-1234-5678"),
         line(user_id=["010-1234-5678"]),
@@ -247,6 +252,23 @@ def test_an_error_repeats_no_personal_data(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ContractError, match=r"line 1.*\[전화번호\]") as raised:
         say(tmp_path, wrong).read(DAY)
     assert "1234" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"role": "user", "비밀": "비밀"}, "비밀", {"role": ["비밀"], "content": "비밀"}]
+)
+def test_an_error_about_messages_repeats_no_word_of_them(tmp_path: Path, wrong: object) -> None:
+    for messages in ([wrong], wrong):
+        with pytest.raises(ContractError, match=r"line 1: messages") as raised:
+            say(tmp_path, line(messages=messages)).read(DAY)
+        assert "비밀" not in str(raised.value)
+
+
+def test_whose_the_answers_are_may_be_left_out_of_parquet_too(tmp_path: Path) -> None:
+    contract = CONTRACTS["conversations"]
+    table = as_others_write(contract.table(list(contract.sample))).drop_columns(["said_by"])
+    batch = write_parquet(tmp_path, contract, table).read(DAY)
+    assert batch.tables["conversations"]["said_by"].to_pylist() == ["person"]
 
 
 def test_a_file_of_conversations_cut_short_is_refused_and_nothing_of_it_is_shown(tmp_path: Path) -> None:

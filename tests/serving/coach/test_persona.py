@@ -86,3 +86,10 @@ def test_the_version_names_the_base_the_method_and_the_corpus(
     monkeypatch.setattr(persona, "_corpus", lambda path: ("한 문장",))
     others.add(Space.of("small@1", hidden).version)
     assert len(others) == 3 and space.version not in others
+
+
+def test_weights_that_were_replaced_under_the_same_name_are_another_version(space: Space) -> None:
+    def nudged(by: float) -> str:
+        return Space.of("small@1", lambda texts: hidden(texts) + np.float32(by)).version
+
+    assert nudged(0.0) == nudged(1e-7) == space.version != nudged(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from sqlalchemy import create_engine, text
 from nightshift.coaching import VECTOR_SIZE
 from nightshift.settings import Settings
 from serving.coach.persona import unit
-from serving.coach.profiles import KeptStep, Profile, Profiles, ProfilesError, Roadmap
+from serving.coach.profiles import KEPT_DAYS, KeptStep, Profile, Profiles, ProfilesError, Roadmap, by_distance
 
+MANY = 1_000  # topics: PostgreSQL goes by the index from some hundreds on
 NOON = datetime(2026, 9, 28, 12, tzinfo=UTC)
 
 
@@ -75,36 +76,42 @@ def test_the_nearest_are_those_that_numpy_finds_among_the_ones_asked_for(profile
         np.testing.assert_allclose([cosine for _, cosine in near], np.sort(cosines)[::-1][:3], atol=1e-6)
 
 
-def test_postgresql_has_an_hnsw_index_for_cosine_on_both_vectors(
-    profiles: Profiles, settings: Settings
-) -> None:
+def test_postgresql_finds_the_nearest_of_many_by_the_index(profiles: Profiles, settings: Settings) -> None:
     if settings.profiles_url is None:
         pytest.skip("SQLite compares them all")
-    profiles.keep_topics("e1", {"a": vectors(1)[0]})
+    known = vectors(100)
+    profiles.keep_topics("e1", {f"topic {n}": known[n % 100] for n in range(MANY)})
     engine = create_engine(
         settings.profiles_url.get_secret_value().replace("postgresql:", "postgresql+psycopg2:")
     )
     with engine.connect() as connection:
-        found = (
-            connection.execute(text("SELECT indexdef FROM pg_indexes WHERE indexdef LIKE '%hnsw%'"))
-            .scalars()
-            .all()
-        )
-        kinds = connection.execute(
-            text("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname IN ('vector', 'profile') "
-                 "AND attrelid IN ('coach_topics'::regclass, 'coach_profiles'::regclass)")
-        ).scalars().all()  # fmt: skip
+        connection.execute(text("ANALYZE coach_topics"))
+        asked = by_distance(known[0], "e1", None).limit(3)
+        words = asked.compile(engine, compile_kwargs={"literal_binds": True})
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {words}")).scalars())
+        indexes = connection.execute(text("SELECT indexdef FROM pg_indexes WHERE indexdef LIKE '%hnsw%'"))
+        (index,) = indexes.scalars().all()
+        kind = connection.execute(
+            text("SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+                 "WHERE attrelid = 'coach_topics'::regclass AND attname = 'vector'")
+        ).scalar_one()  # fmt: skip
     engine.dispose()
-    assert len(found) == 2 and all("vector_cosine_ops" in definition for definition in found)
-    assert kinds == ["vector(1536)", "vector(1536)"]
+    assert "vector_cosine_ops" in index and kind == f"vector({VECTOR_SIZE})"
+    assert "Index Scan using coach_topics_vector_hnsw" in plan
+    found = [cosine for _, cosine in profiles.nearest(known[0], "e1", None, 3)]
+    np.testing.assert_allclose(found, 1, atol=1e-6)
 
 
-def test_topics_of_another_embedding_are_neither_compared_nor_kept(profiles: Profiles) -> None:
+def test_topics_of_another_embedding_are_never_compared_and_go_when_nobody_stores_any(
+    profiles: Profiles,
+) -> None:
     old, new = vectors(2)
-    profiles.keep_topics("e1", {"a": old})
+    profiles.keep_topics("e1", {"a": old}, NOON)
     assert profiles.nearest(old, "e2", ["a"], 3) == []
-    profiles.keep_topics("e2", {"b": new})
-    assert set(profiles.topics("e2")) == {"b"} and profiles.topics("e1") == {}
+    profiles.keep_topics("e2", {"b": new}, NOON + timedelta(days=KEPT_DAYS - 1))
+    assert set(profiles.topics("e2")) == {"b"} and set(profiles.topics("e1")) == {"a"}
+    profiles.keep_topics("e2", {"c": new}, NOON + timedelta(days=KEPT_DAYS))
+    assert set(profiles.topics("e2")) == {"b", "c"} and profiles.topics("e1") == {}
 
 
 def test_progress_survives_and_a_new_plan_keeps_the_steps_that_are_in_both(
@@ -123,6 +130,9 @@ def test_progress_survives_and_a_new_plan_keeps_the_steps_that_are_in_both(
     assert found.steps[1].changed_at == NOON
     other = again.plan(a_roadmap("safety", "robots", topic="로봇 안전"))
     assert [(s.step_id, s.status) for s in other.steps] == [("safety", "done"), ("robots", "todo")]
+    assert not again.mark("u1", "data", "done", NOON), "it is in the plan before"
+    back = again.plan(a_roadmap("data", "safety", "chemistry"))
+    assert [(s.step_id, s.status) for s in back.steps] == [(s.step_id, s.status) for s in found.steps]
     again.close()
 
 

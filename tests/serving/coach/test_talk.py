@@ -53,6 +53,14 @@ def test_no_part_of_a_number_leaves_before_it_is_known_to_be_one(personal: str) 
     assert said + masker.end() == mask(f"제 것은 {personal} 입니다") and personal not in said
 
 
+@pytest.mark.parametrize("text", ["1" * 20_000 + "!", "1 " * 10_000 + "!", "(" * 20_000, "가1-" * 7_000])
+def test_a_long_run_that_might_be_a_number_holds_nothing_up(text: str) -> None:
+    masker, began = Masker(), time.perf_counter()
+    for start in range(0, len(text), 20):
+        masker.add(text[start : start + 20])
+    assert time.perf_counter() - began < 1
+
+
 def test_plain_words_leave_as_they_are_made() -> None:
     masker = Masker()
     assert masker.add("일이 재미") == "일이 "
@@ -100,6 +108,33 @@ def test_of_a_long_conversation_the_end_is_read_from_a_users_turn_on() -> None:
     with pytest.raises(Problem, match="reads at most 9") as refused:
         fitting(Words(), 9, talk, list)
     assert refused.value.status == 413
+
+
+def exchange(number: int) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": f"말 {number}"},
+        {"role": "assistant", "content": f"답 {number}"},
+    ]
+
+
+def test_what_was_said_here_is_told_from_what_a_client_says_was() -> None:
+    recent, forged = Recent(), [{"role": "user", "content": "말 0"}, {"role": "assistant", "content": "거짓"}]
+    first, second, third = exchange(0), exchange(1), exchange(2)
+    assert recent.note("u1", "c", first) == 0
+    assert recent.note("u1", "c", [*first, *second]) == 0
+    assert recent.note("u1", "c", [*first, *second]) == 0, "a turn sent again"
+    assert recent.note("u2", "c", [*first, *second]) == 2, "another user's"
+    assert recent.note("u1", "new", [*first, *second]) == 2, "another conversation's"
+    assert recent.note("u1", "c", [*forged, *second]) == 2
+    assert recent.note("u1", "c", [*forged, *second, *third]) == 2, "what was forged stays so"
+    assert recent.note("u1", "c", [*first, *second, *third]) == 4
+
+
+def test_what_is_no_longer_remembered_is_the_clients_word() -> None:
+    recent = Recent(seconds=0.05)
+    recent.note("u1", "c", exchange(0))
+    time.sleep(0.1)
+    assert recent.note("u1", "c", [*exchange(0), *exchange(1)]) == 2
 
 
 def test_recent_conversations_are_known_to_who_had_them_for_a_while() -> None:

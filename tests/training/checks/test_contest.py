@@ -34,11 +34,17 @@ def test_a_candidate_that_beats_the_champion_but_not_the_baseline_does_not_take_
     assert [check.name for check in verdict.failing()] == ["better than the popularity baseline"]
 
 
-@pytest.mark.parametrize(("gap", "decision"), [(0.01, "keep"), (0.0, "promote"), (-0.01, "promote")])
-def test_a_baseline_that_competes_itself_need_only_be_matched(gap: float, decision: str) -> None:
+@pytest.mark.parametrize(
+    ("gap", "spread", "decision"),
+    [(0.01, 0.0, "keep"), (0.01, 0.5, "promote"), (0.0, 0.0, "promote"), (-0.01, 0.0, "promote")],
+)
+def test_a_baseline_that_competes_itself_need_only_be_matched_within_noise(
+    gap: float, spread: float, decision: str
+) -> None:
+    noise = spread * np.random.default_rng(0).normal(size=200)
     baselines = {
         "popularity": sitting("popularity baseline", np.zeros(200)),
-        "item-kNN": sitting("item-kNN baseline", BASE + 0.1 + gap),
+        "item-kNN": sitting("item-kNN baseline", BASE + 0.1 + gap + noise - noise.mean()),
     }
     asked = policy(baselines={"beat": ["popularity"], "match": ["item-kNN"]})
     assert decide(replace(CLEARLY_BETTER, baselines=baselines), asked).decision == decision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from nightshift.language.adapters import Adapter
 from nightshift.language.bases import BaseRef
 from nightshift.language.chat import Message
 from nightshift.language.engine import Told
-from nightshift.language.prompts import COACH, PROFILE, as_profile
+from nightshift.language.prompts import COACH, PROFILE, as_coach, as_profile
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from tests.conftest import TINY_START, publish_day, tiny_day
 from training.exams import EmptyExamError
 from training.exams import conversations as scoring
 from training.exams.conversations import BEFORE, Exam, columns, divided, engine_of, hangul, score_model
-from training.exams.language import ENOUGH, EXAMINER, LEAST, text_of
+from training.exams.language import ENOUGH, EXAMINER, LEAST, USERS, _before, text_of
+from training.qlora.small import base_ref
 from training.recipe import Night
 
 
@@ -41,9 +43,10 @@ def talk(number: int | str, *, asked: str = "", answers: int = 1) -> list[Messag
     ]
 
 
-def tell(lake: Lake, day: date, talks: list[tuple[str, list[Message]]]) -> None:
+def tell(lake: Lake, day: date, talks: list[tuple[str, list[Message]]], said_by: str = "person") -> None:
     rows = [
         {
+            "said_by": said_by,
             "conversation_id": f"{day}-{n:04d}",
             "user_id": user,
             "at": datetime.combine(day, time(12), UTC),
@@ -59,12 +62,13 @@ def after(days: int) -> date:
     return TINY_START + timedelta(days=days)
 
 
-def world(home: Path, days: int, a_day: int, **more: Any) -> tuple[Lake, Settings]:
-    """Days of conversations, each text once."""
+def world(home: Path, days: int, a_day: int, *, regulars: int = 999, **more: Any) -> tuple[Lake, Settings]:
+    """Days of conversations, each text once. regulars: how many users there are, who all come again."""
     config = Settings(_env_file=None, home=home, language_device="cpu", **more)  # type: ignore[call-arg]
     lake = Lake(config.lake_dir)
     for day in range(days):
-        tell(lake, after(day), [(f"u{n}", talk(f"{day}-{n}")) for n in range(a_day)])
+        told = [(f"u{(day * a_day + n) % regulars}", talk(f"{day}-{n}")) for n in range(a_day)]
+        tell(lake, after(day), told)
     return lake, config
 
 
@@ -79,6 +83,16 @@ def test_the_exam_takes_in_days_until_enough_was_said_and_training_ends_before_i
     short = EXAMINER.night(lake, after(11), config.model_copy(update={"language_days": 4}))
     assert (short.train_start, short.train_end) == (after(5), after(8))
     assert EXAMINER.night(lake, after(11), config, smoke=True).train_start == after(6)
+
+
+def test_the_exam_takes_in_days_until_there_are_enough_users_too(tmp_path: Path) -> None:
+    a_day = USERS // 4
+    lake, config = world(tmp_path, 30, ENOUGH, regulars=USERS - 1)
+    assert EXAMINER.night(lake, after(29), config).exam_start == after(23), "there are not so many users"
+    lake, config = world(tmp_path / "few", 30, a_day)
+    assert EXAMINER.night(lake, after(29), config).exam_start == after(30 - math.ceil(ENOUGH / a_day))
+    lake, config = world(tmp_path / "again", 30, ENOUGH, regulars=USERS)
+    assert EXAMINER.night(lake, after(29), config).exam_start == after(29)
 
 
 def test_the_exam_is_never_longer_than_a_week_nor_than_a_third_of_what_is_there(tmp_path: Path) -> None:
@@ -121,7 +135,7 @@ def asked(tmp_path: Path) -> tuple[Lake, Settings, Night]:
         ("u1", talk("new")),
         ("u2", [{**m, "content": f" {m['content'].upper()} "} for m in talk("new")]),
         ("u2", talk("own", answers=2)),
-        ("u3", talk("long", asked="가" * (BEFORE + 1))),
+        ("u3", talk("long", asked="🦄" * 1_000)),
     ]
     tell(lake, after(2), told)
     return lake, config, EXAMINER.night(lake, after(2), config)
@@ -163,6 +177,29 @@ def test_an_exam_of_nothing_but_repeats_is_no_exam(tmp_path: Path) -> None:
     tell(lake, after(2), [("u9", talk("0-1"))])
     with pytest.raises(EmptyExamError, match="told before"):
         EXAMINER.set(lake, config, EXAMINER.night(lake, after(2), config))
+
+
+def test_a_talk_that_goes_on_from_one_told_before_or_begins_it_is_left_out(tmp_path: Path) -> None:
+    lake, config = world(tmp_path, 2, LEAST)
+    longer = talk("longer", answers=2)
+    tell(lake, after(2), [("u1", longer)])
+    tell(lake, after(3), [("u1", longer[:2]), ("u2", talk("0-7", answers=2)), ("u3", talk("new", answers=2))])
+    exam = EXAMINER.set(lake, config, Night(after(3), after(0), after(2), after(3)))
+    assert (exam.users, exam.repeats) == (["u3"], 2)
+
+
+def test_conversations_that_our_own_coach_spoke_in_are_no_exam(tmp_path: Path) -> None:
+    lake, config = world(tmp_path, 9, LEAST)
+    tell(lake, after(9), [(f"c{n}", talk(f"ours-{n}")) for n in range(ENOUGH)], said_by="coach")
+    night = EXAMINER.night(lake, after(9), config)
+    assert night.exam_start == after(7), (
+        "they are not counted towards enough, a third of the days is the most"
+    )
+    exam = EXAMINER.set(lake, config, night)
+    assert (len(exam.conversations), exam.ours) == (2 * LEAST, ENOUGH)
+    assert f"{ENOUGH} that our own coach spoke in" in EXAMINER.about(exam)
+    with pytest.raises(EmptyExamError, match=f"our own coach spoke in {ENOUGH}, 0 were told before"):
+        EXAMINER.set(lake, config, Night(after(9), after(0), after(8), after(9)))
 
 
 @given(st.lists(st.sampled_from("가나 Aa.\n"), min_size=1).map("".join))
@@ -227,7 +264,7 @@ def an_adapter(config: Settings, size: float) -> Adapter:
     """LoRA weights of that size on the tiny base."""
     from peft import LoraConfig, get_peft_model_state_dict
 
-    ref = BaseRef(config.language_model)
+    ref = base_ref(config)
     base = engine_of(config, ref).base
     lora: dict[str, Any] = {
         "r": 2,
@@ -251,7 +288,7 @@ def test_all_sit_the_same_exam_on_one_base_and_nobody_leaves_a_trace(
     exam = EXAMINER.set(lake, talks_home, night)
     few = exam_of([0, 0, 1, 2], [*exam.conversations[:3], exam.conversations[3]], talks_home)
     untuned = EXAMINER.baselines(lake, talks_home, night)["untuned base"]
-    engine = engine_of(talks_home, BaseRef(talks_home.language_model))
+    engine = engine_of(talks_home, base_ref(talks_home))
 
     before = score_model(untuned, few)
     still, changed = (
@@ -260,7 +297,7 @@ def test_all_sit_the_same_exam_on_one_base_and_nobody_leaves_a_trace(
     )
     again = score_model(untuned, few)
 
-    assert engine is engine_of(talks_home, BaseRef(talks_home.language_model)) and not engine.names
+    assert engine is engine_of(talks_home, base_ref(talks_home)) and not engine.names
     np.testing.assert_array_equal(before.per_unit["bits_per_byte"], again.per_unit["bits_per_byte"])
     np.testing.assert_allclose(still.per_unit["bits_per_byte"], before.per_unit["bits_per_byte"], rtol=1e-6)
     assert np.abs(changed.per_unit["nll"] - before.per_unit["nll"]).min() > 1e-4
@@ -273,6 +310,34 @@ def test_all_sit_the_same_exam_on_one_base_and_nobody_leaves_a_trace(
     assert before.per_unit["bits_per_byte"][1] == pytest.approx(told[2].bits_per_byte)
 
 
+@pytest.mark.parametrize("sign", ["🦄", "<s>", "가"])
+def test_of_what_begins_as_long_as_it_may_something_is_scored(
+    talks_home: Settings, closed: None, sign: str
+) -> None:
+    room = BEFORE - _before(as_coach(talk(1, asked=" ")))
+    began = as_coach(talk(1, asked=sign * (room // len(sign.encode()))))
+    assert BEFORE - 3 <= _before(began) <= BEFORE
+    engine = engine_of(talks_home, base_ref(talks_home))
+    (told,) = engine.surprise([began], None, limit=engine.base.model.config.max_position_embeddings)
+    assert told.tokens > 0
+
+
+def test_a_malformed_adapter_is_refused_and_spoils_nobody_elses_exam(
+    talks_home: Settings, closed: None
+) -> None:
+    exam = exam_of([0], [talk(1)], talks_home)
+    good = an_adapter(talks_home, 1.0)
+    before = score_model(good, exam)
+    for lora in ({**good.lora, "target_modules": ["nothing_such"]}, {**good.lora, "r": "two"}, {"rank": 2}):
+        torn = replace(good, lora=lora)
+        with pytest.raises(Exception):  # noqa: B017 - whatever peft raises
+            score_model(torn, exam)
+        found = EXAMINER.behaviour(torn, exam)
+        assert found.problem and not found.figures
+    again = score_model(good, exam)
+    np.testing.assert_array_equal(before.per_unit["bits_per_byte"], again.per_unit["bits_per_byte"])
+
+
 def test_an_adapter_of_another_base_or_tokenizer_is_refused(talks_home: Settings, closed: None) -> None:
     exam = exam_of([0], [talk(1)], talks_home)
     stranger = Adapter(talks_home.language_model, "", "another tokenizer")
@@ -283,7 +348,7 @@ def test_an_adapter_of_another_base_or_tokenizer_is_refused(talks_home: Settings
 
 
 def test_another_base_takes_the_place_of_the_one_that_is_open(talks_home: Settings, closed: None) -> None:
-    ref = BaseRef(talks_home.language_model)
+    ref = base_ref(talks_home)
     first = engine_of(talks_home, ref)
     second = engine_of(talks_home, BaseRef(f"{talks_home.language_model}/."))
     assert second is not first and first.base is None, "a card holds one base"

@@ -77,6 +77,25 @@ def test_a_plan_keeps_under_the_limit_and_is_never_longer_than_asked(shape, coun
         assert budget(shape, found.tokens, 16, found.micro_batch + 1).gib > limit
 
 
+def test_rows_at_a_time_are_one_long_row_to_the_mask() -> None:
+    assert memory.mask_bytes(512, 4) == memory.mask_bytes(2048, 1) == 3 * 2048**2
+    assert memory.mask_bytes(512, 4, PLAIN) == 0
+    assert budget(LLAMA, 512, 16, 4).total == budget(LLAMA, 2048, 16).total
+
+
+@given(*[st.floats(0.0, 48.0)] * 3)
+def test_a_card_that_others_use_has_less_room(free: float, others: float, own: float) -> None:
+    total = free + others + own
+    found = memory.room(free, total, own)
+    assert found == pytest.approx(0.95 * (total - others))
+    assert memory.room(free, total, own + 1) <= 0.95 * total
+
+
+def test_the_tensors_are_all_but_what_cuda_takes_itself() -> None:
+    found = budget(LLAMA, 512, 16)
+    assert found.tensors_gib == pytest.approx(found.gib - memory.CUDA_CONTEXT / GIB)
+
+
 def test_llama_8b_holds_the_bars_of_a_12_gb_card() -> None:
     assert budget(LLAMA, 2048, 16).gib <= 8.0
     assert budget(LLAMA, 4096, 16).gib <= 9.5
@@ -118,6 +137,14 @@ def test_a_config_of_another_kind_is_refused(change: dict[str, int | None], said
     config = {key: value for key, value in {**CONFIG, **change}.items() if value is not None}
     with pytest.raises(BaseModelError, match=f"has no {said}"):
         memory.read_shape("odd", config)
+
+
+@pytest.mark.parametrize("wrong", ["wide", [64], {}])
+def test_a_size_that_is_no_number_is_refused_in_words(wrong: object) -> None:
+    with pytest.raises(BaseModelError, match=r"odd: its config.json has sizes that are no numbers"):
+        memory.read_shape("odd", {**CONFIG, "hidden_size": wrong})
+    with pytest.raises(BaseModelError, match="no numbers"):
+        memory.read_shape("odd", [wrong])  # type: ignore[arg-type]
 
 
 def test_a_hub_out_of_reach_names_the_setting(tmp_path: Path) -> None:

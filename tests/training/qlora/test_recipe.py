@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nightshift.errors import BaseModelError, SettingsError
+from nightshift.language.bases import Base, BaseRef
 from nightshift.settings import Settings
-from training.qlora import recipe
+from training.qlora import memory, recipe
 from training.qlora.recipe import ASKED, RECIPE
+from training.qlora.tuning import Tuned
 from training.recipe import Night, Trained
 
 
@@ -81,6 +84,57 @@ def test_the_estimate_stands_beside_the_peak_where_there_is_a_limit(
 ) -> None:
     measures = train(talks_home.model_copy(update={"language_vram_gb": 4.0}), talks_night, tmp_path).measures
     assert 0 < measures["estimated_memory_gb"] < 4 and measures["peak_memory_gb"] > 0
+
+
+def test_the_estimate_is_of_the_rows_that_were_trained(
+    talks_home: Settings, talks_night: Night, tmp_path: Path
+) -> None:
+    roomy = talks_home.model_copy(update={"language_vram_gb": 4.0, "language_tokens": 512})
+    made = train(roomy, talks_night, tmp_path)
+    shape = memory.shape_of(roomy, BaseRef(roomy.language_model))
+    rows = (int(made.params[name]) for name in ("tokens", "rank", "at_once"))
+    assert made.params["tokens"] == recipe.SMOKE_TOKENS
+    assert made.measures["estimated_memory_gb"] == memory.budget(shape, *rows).tensors_gib
+    assert "peak_over_estimate" not in made.measures  # the peak of a process is no card's
+
+
+@pytest.mark.parametrize(("share", "said"), [(1.05, ""), (1.2, "off by +20%"), (0.8, "off by -20%")])
+def test_a_budget_that_is_off_on_a_card_is_said(
+    share: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimate = memory.budget(memory.SHAPES["llama-3-8b"], 512, 16)
+    tuned = Tuned({}, {}, [], 3.0, 2.0, 1, 512, 1.0, 512.0, share * estimate.tensors_gib, 0)
+    found = recipe._measures(tuned, estimate, on_card=True)
+    assert found["peak_over_estimate"] == pytest.approx(share)
+    told = capsys.readouterr().err
+    assert said in told and bool(told) == bool(said)
+
+
+def test_a_card_that_runs_out_all_the_same_is_told_with_figures_and_the_setting(
+    talks_home: Settings, talks_night: Night, tmp_path: Path
+) -> None:
+    fresh = talks_home.model_copy(update={"home": tmp_path, "language_vram_gb": 4.0})
+    (tmp_path / "lake").symlink_to(talks_home.lake_dir)
+
+    def full(step: int, told: dict[str, float]) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(
+        SettingsError,
+        match=r"ran out: \d+ x \d+ tokens.*GiB of 4.00; set NIGHTSHIFT_LANGUAGE_TOKENS.*2.00 GiB",
+    ):
+        train(fresh, talks_night, tmp_path / "work", full)
+
+
+def test_a_checkpoint_of_another_device_is_not_taken_up(
+    base: Base, talks_home: Settings, talks_night: Night
+) -> None:
+    how = recipe.SMALL
+    here = recipe._checkpoints(talks_home, base, how, talks_night)
+    there = recipe._checkpoints(talks_home, replace(base, device=torch.device("cuda")), how, talks_night)
+    assert here != there
+    for folder in (here, there):
+        folder.rmdir()
 
 
 def test_a_base_that_is_not_there_is_named(talks_home: Settings, talks_night: Night, tmp_path: Path) -> None:

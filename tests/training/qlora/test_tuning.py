@@ -180,6 +180,16 @@ def test_a_base_that_wears_adapters_is_refused(
         tune(worn, encoded, encoded, HOW, tmp_path)
 
 
+def test_a_model_without_linear_layers_is_refused_in_words(
+    base: Base, encoded: list[Encoded], tmp_path: Path
+) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    odd = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=16, n_embd=8, n_layer=1, n_head=1))
+    with pytest.raises(BaseModelError, match=r"GPT2LMHeadModel.*no linear layers.*NIGHTSHIFT_LANGUAGE_MODEL"):
+        tune(replace(base, model=odd), encoded, encoded, HOW, tmp_path)
+
+
 def test_a_checkpoint_is_whole_if_all_its_files_are_what_was_written(tmp_path: Path) -> None:
     assert newest_whole(tmp_path) is None
     for number in (5, 10, 20):
