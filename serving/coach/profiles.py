@@ -371,7 +371,7 @@ class Profiles:
         return engine
 
 
-def by_distance(vector: np.ndarray, version: str, among: Sequence[str] | None) -> Select[tuple[str, float]]:
+def by_distance(vector: np.ndarray, version: str, among: Sequence[str] | None) -> Select[Any]:
     """Topics and how far they are from `vector`, nearest first, in PostgreSQL's words."""
     far = TOPICS.c.vector.op("<=>", return_type=Float())(vector)
     return _compared(select(TOPICS.c.topic, far), version, among).order_by(far)
