@@ -1,6 +1,6 @@
 """The recipe of the language seat, top to bottom: conversations, base, budget, tuning, figures, package.
 
-The same steps train an adapter of the built-in two million parameters in half a minute on a CPU, and one of eight
+The same steps train an adapter of the built-in million parameters in half a minute on a CPU, and one of eight
 billion on a card of 12 GB. A killed training goes on where it was when the same night is trained again, and ends with
 the same weights; its checkpoints are under `home/checkpoints` until the model is submitted.
 """
