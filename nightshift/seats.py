@@ -78,12 +78,24 @@ def find_seat(name: str, seats: Mapping[str, Seat] = SEATS) -> Seat:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern="^[^\\x00]+$")]
 
 
+# What is known of a request beside who asks; a model names those that it wants.
+CONTEXT = ("recent_items", "hour", "device", "channel")
+
+
 class RecommenderModel(Protocol):
-    """A packaged recommender, as `Registry.load` returns it (numpy only: serving has no torch).
+    """A packaged recommender, as `Registry.load` returns it (no torch).
 
     items: item ids in the order of the score columns.
     titles / categories: parallel to `items`.
     user_features: columns wanted in `users`, as Feast names them (`view:feature`).
+
+    A package may also have, and those that were made before these were asked for do not:
+    context: which of CONTEXT it wants as further columns of `users`; empty = none. `recent_items`: a list of item
+        ids, what the user met since the training cut-off, oldest first, any id; `hour`: 0..23 UTC; `device`,
+        `channel`: as in the contract `interactions`. A missing column or value is unknown.
+    calibration: float64 [2, n], how sure a shown item is: row 0 ascending log-shares (an item's score less the
+        logsumexp of all scores that are left in the user's ranking), row 1 the chance that the user meets the item
+        in the days that an exam takes; between them interpolated, flat beyond the ends.
     """
 
     items: list[str]
@@ -102,7 +114,7 @@ class RecommenderModel(Protocol):
     def score(self, users: pd.DataFrame) -> np.ndarray:
         """Scores [len(users), len(items)] float32, finite, higher is better.
 
-        users: `user_id` and the columns of `user_features`; a missing value is NaN.
+        users: `user_id`, the columns of `user_features` and, if told, of `context`; a missing value is NaN.
         """
         ...
 

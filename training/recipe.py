@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pandas as pd
 
+from nightshift.errors import SettingsError
 from nightshift.settings import Settings
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 LogEpoch = Callable[[int, dict[str, float]], None]
+H = TypeVar("H", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How tonight's training differs from the recipe's own way; by default in nothing.
+
+    hyper: settings by name that take the place of the recipe's defaults (a study found them).
+    warm: the folder that an earlier version of the family kept as `state`, to go on from; None: from nothing.
+    """
+
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    warm: Path | None = None
+
+    def applied(self, defaults: H) -> H:
+        """A recipe's dataclass of settings with `hyper` in it.
+
+        Raises:
+            SettingsError: it has no setting of a name, or one of another type.
+        """
+        known = {one.name: getattr(defaults, one.name) for one in fields(defaults)}
+        for name, value in self.hyper.items():
+            if name not in known:
+                raise SettingsError(f"there is no setting {name!r}; there are {', '.join(known)}")
+            kinds = (int, float) if isinstance(known[name], float) else (type(known[name]),)
+            if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[name], bool):
+                raise SettingsError(f"setting {name!r} is {value!r}; it must be like {known[name]!r}")
+        return replace(defaults, **self.hyper)
+
+
+AS_ALWAYS = Setup()
 
 
 @dataclass(frozen=True)
@@ -78,7 +113,15 @@ class Trained:
 
 class Recipe(Protocol):
     def train(
-        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+        self,
+        night: Night,
+        settings: Settings,
+        workdir: Path,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+        setup: Setup = AS_ALWAYS,
     ) -> Trained:
         """Read the lake and Feast, train, package under `workdir`.
 

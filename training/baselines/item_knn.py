@@ -26,7 +26,7 @@ from training.baselines.neighbours import Hyper, fit, in_memory
 from training.exams.ranking import Exam, score_model
 from training.meetings import Meetings, read_meetings, reference_rows
 from training.pictures import beeswarm
-from training.recipe import LogEpoch, Night, Package, Trained
+from training.recipe import AS_ALWAYS, LogEpoch, Night, Package, Setup, Trained
 from training.rehearsal import validation_exam, validation_start
 
 REQUIRES = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy")
@@ -46,9 +46,17 @@ class ItemKNNRecipe:
     """Item-kNN for the recommender seat."""
 
     def train(
-        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+        self,
+        night: Night,
+        settings: Settings,
+        workdir: Path,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+        setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        hyper, random = Hyper(), np.random.default_rng(seed)
+        hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)

@@ -37,7 +37,7 @@ from training.forecasting.fit import Fitted, fit
 from training.forecasting.hyper import Hyper
 from training.forecasting.judging import held, judge
 from training.forecasting.predictor import Forecaster
-from training.recipe import LogEpoch, Night, Trained
+from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 
 LEAST_WEEKS, LEAST_EXAMPLES = 40, 200  # of known changes: less leaves no week to choose and none to judge by
 VALID_SHARE, JUDGE_SHARE = 0.1, 0.2  # of the weeks
@@ -101,9 +101,18 @@ class ForecastRecipe:
         self.kind = kind
 
     def train(
-        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+        self,
+        night: Night,
+        settings: Settings,
+        workdir: Path,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+        setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        hyper = replace(Hyper(), members=2, max_epochs=2, max_trees=20) if smoke else Hyper()
+        hyper = setup.applied(Hyper())
+        hyper = replace(hyper, members=2, max_epochs=2, max_trees=20) if smoke else hyper
         store = featurestore.open_store(settings)
         rows = rows_of_weeks(store, night.train_start, night.train_end, night.night)
         return self.train_rows(rows, night, workdir, hyper, smoke=smoke, seed=seed, log_epoch=log_epoch)

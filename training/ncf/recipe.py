@@ -25,7 +25,7 @@ from training.ncf.fit import Hyper, Inputs, fit
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory, write
 from training.pictures import beeswarm
-from training.recipe import LogEpoch, Night, Trained
+from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 from training.rehearsal import validation_exam, validation_start
 
 
@@ -43,9 +43,18 @@ class NCF:
     """NeuMF for the recommender seat."""
 
     def train(
-        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+        self,
+        night: Night,
+        settings: Settings,
+        workdir: Path,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+        setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        hyper = replace(Hyper(), max_epochs=2) if smoke else Hyper()
+        hyper = setup.applied(Hyper())
+        hyper = replace(hyper, max_epochs=2) if smoke else hyper
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(1)  # tables this small: a second thread only adds waiting
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)

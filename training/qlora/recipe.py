@@ -36,7 +36,7 @@ from training.qlora import memory, package, pictures
 from training.qlora.data import DESCRIBED, Lessons, Talk, lessons, read
 from training.qlora.small import base_ref
 from training.qlora.tuning import Tuned, Tuning, tune
-from training.recipe import LogEpoch, Night, Trained
+from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 
 FEW_PARAMETERS = 100_000_000  # a base with fewer is here for the plumbing, and trains on a CPU
 SMALL = Tuning(rate=5e-3, rows=1, keep_steps=50, check_steps=50)
@@ -64,7 +64,15 @@ ASKED: tuple[tuple[str, str], ...] = (  # what the page shows answers to
 
 class QloraRecipe:
     def train(
-        self, night: Night, settings: Settings, workdir: Path, *, smoke: bool, seed: int, log_epoch: LogEpoch
+        self,
+        night: Night,
+        settings: Settings,
+        workdir: Path,
+        *,
+        smoke: bool,
+        seed: int,
+        log_epoch: LogEpoch,
+        setup: Setup = AS_ALWAYS,
     ) -> Trained:
         """See `training.recipe.Recipe`.
 
