@@ -17,6 +17,7 @@ from nightshift import featurestore
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
 from nightshift.lake import Lake
 from nightshift.settings import Settings
+from training.calibration import Looked, calibrate, look
 from training.exams.ranking import Exam, score_model
 from training.meetings import reference_rows
 from training.ncf import explain
@@ -31,12 +32,14 @@ from training.rehearsal import validation_exam, validation_start
 
 @dataclass
 class Search:
-    """What the search for the number of epochs found; `best` is 1-based, `metrics` its validation figures."""
+    """What the search for the number of epochs found: `best` is 1-based, `metrics` its validation figures, `looked`
+    what it showed."""
 
     best: int
     losses: list[float] = field(default_factory=list)
     ndcg: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    looked: Looked | None = None
 
 
 class NCF:
@@ -64,8 +67,11 @@ class NCF:
         search = _search(window, exam, hyper, cut, seed, device, log_epoch)
         model, inputs = _refit(window, hyper, search.best, seed, device, log_epoch)
         random = np.random.default_rng(seed)
+        calibrated = calibrate(search.looked)
+        if calibrated is not None:
+            search.metrics["calibration_error_at_10"] = calibrated.judged.error
         return Trained(
-            package=write(model, inputs, window, workdir),
+            package=write(model, inputs, window, workdir, calibrated.knots if calibrated else None),
             params={
                 **asdict(hyper),
                 "epochs": search.best,
@@ -82,6 +88,7 @@ class NCF:
             figures={
                 "learning_curve.png": explain.learning_curve(search.losses, search.ndcg, search.best),
                 "shap.png": _shap(model, inputs, window, smoke, seed),
+                **({"reliability.png": calibrated.figure()} if calibrated is not None else {}),
             },
         )
 
@@ -105,11 +112,12 @@ def _search(
     early = window.until(cut)
 
     def after_epoch(epoch: int, loss: float, model: NeuMF, inputs: Inputs) -> bool:
-        metrics = score_model(in_memory(model, inputs, early), exam).means()
+        served = in_memory(model, inputs, early)
+        metrics = score_model(served, exam).means()
         search.losses.append(loss)
         search.ndcg.append(metrics["ndcg_at_10"])
         if epoch == 1 or metrics["ndcg_at_10"] > max(search.ndcg[:-1]):
-            search.best, search.metrics = epoch, metrics
+            search.best, search.metrics, search.looked = epoch, metrics, look(served, exam)
         log_epoch(epoch, {"loss": loss, **{f"val_{name}": value for name, value in metrics.items()}})
         return epoch - search.best < hyper.patience
 
