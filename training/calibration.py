@@ -27,7 +27,9 @@ from training.exams.ranking import TOP, Exam, came_true, rankings
 from training.exams.reliability import Reliability, reliability
 
 KNOTS = 20  # at most; more only follow the noise
-PER_KNOT = 50  # items shown, at least; fewer and a knot is luck
+PER_KNOT = (
+    250  # items shown, at least: of which a dozen are met where one in twenty is; fewer and a knot is luck
+)
 USERS = 20  # fewer say nothing that could be judged
 
 
@@ -101,7 +103,7 @@ def _figure(found: Calibrated) -> Figure:
     figure = Figure(figsize=(7.5, 6.5))
     axis = figure.add_subplot()
     judged = found.judged
-    top = 1.1 * max(judged.high.max(), judged.said.max())
+    top = 1.25 * max(judged.high.max(), judged.said.max())
     axis.plot([0, top], [0, top], color="0.6", linestyle="--", label="what is said comes true")
     spread = np.stack([judged.came - judged.low, judged.high - judged.came])
     axis.errorbar(judged.said, judged.came, yerr=spread, fmt="o", capsize=3, label="observed, 95 % interval")
@@ -109,12 +111,12 @@ def _figure(found: Calibrated) -> Figure:
         axis.annotate(
             f"{count:,}", (said, high), textcoords="offset points", xytext=(0, 4), ha="center", size=8
         )
-    _named(axis, found)
+    _named(axis, found, top)
     figure.tight_layout()
     return figure
 
 
-def _named(axis: Axes, found: Calibrated) -> None:
+def _named(axis: Axes, found: Calibrated, top: float) -> None:
     judged, half = found.judged, found.users // 2
     axis.set_title(
         f"Is the confidence shown true? Expected calibration error {judged.error:.4f}\n"
@@ -128,5 +130,5 @@ def _named(axis: Axes, found: Calibrated) -> None:
     )
     axis.set_ylabel("share of them that the user met on the validation days")
     axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=0, top=top)
     axis.legend(loc="upper left", frameon=False)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from nightshift import featurestore
 from nightshift.contracts.features import USER_FEATURES, USER_VIEW, numeric
+from nightshift.contracts.interactions import LOW_RATING
 from nightshift.errors import LakeError
 from nightshift.lake import Lake
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 WEIGHT = {
     "view": 1.0, "click": 1.0, "rating": 1.0, "share": 1.25, "like": 1.25, "add_to_cart": 1.25, "purchase": 1.5,
 }  # fmt: skip
-LOW_RATING = 2.0  # of 5 stars: this and less is no recommendation
 
 
 @dataclass(frozen=True)
