@@ -132,7 +132,7 @@ def polish(
 
 
 class _Adam:
-    """Adam with a cosine to 0 over `steps`, for a table of which some rows have a gradient and two that have one whole."""
+    """Adam with a cosine to 0 over `steps`: of the first table some rows have a gradient, of the two others all."""
 
     def __init__(self, tables: list[Tensor], rate: float, steps: int) -> None:
         self.tables, self._rate, self._steps, self._done = tables, rate, steps, 0
