@@ -53,8 +53,9 @@ def size(lake: Lake, start: date, end: date) -> Size:
 
 
 class Window:
-    """A window that was coded under `folder`. days: published days; numbers in `coded` are places in it, below 0 = before.
+    """A window that was coded under `folder`.
 
+    days: the published days; a day's number in `coded` is its place among them, below 0 = before the window.
     Users have the numbers 1.., items 0.., both in order of their ids.
     """
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -195,7 +195,7 @@ def answer(shape: Shape, limit: Limit) -> dict[str, Any]:
     }
 
 
-def show(shape: Shape, ways: list[Mapping[str, Any]]) -> None:
+def show(shape: Shape, ways: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
