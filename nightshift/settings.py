@@ -71,6 +71,14 @@ class Settings(BaseSettings):
         150, ge=0, le=100_000, description="Conversations with the career coach that the market tells a day."
     )
 
+    # The recommender seat
+    recommender_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="What training with millions of ids may take of the card, or of memory where there is none, in "
+        "GiB; default: what is free.",
+    )
+
     # The language seat
     language_model: str = Field(
         "small",

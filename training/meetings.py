@@ -147,14 +147,16 @@ def reference_rows(
 
     The watch compares a new day with these: it too sees the users who came that day, at its end.
     """
-    names = numeric(USER_FEATURES)
     active = np.unique(np.stack([window.day, window.user], axis=1), axis=0)
     kept = active[np.sort(random.choice(len(active), size=min(limit, len(active)), replace=False))]
-    entities = pd.DataFrame(
-        {
-            "user_id": [window.users[user - 1] for user in kept[:, 1]],
-            "event_timestamp": [midnight(window.days[day] + timedelta(days=1)) for day in kept[:, 0]],
-        }
-    )
+    users = [window.users[user - 1] for user in kept[:, 1]]
+    return reference_of(store, users, [window.days[day] for day in kept[:, 0]])
+
+
+def reference_of(store: FeatureStore, users: list[str], days: list[date]) -> pd.DataFrame:
+    """Every numeric feature of users as published at the end of a day of each."""
+    names = numeric(USER_FEATURES)
+    ends = [midnight(day + timedelta(days=1)) for day in days]
+    entities = pd.DataFrame({"user_id": users, "event_timestamp": ends})
     found = featurestore.historical(store, entities, [f"{USER_VIEW}:{name}" for name in names])
     return found[names].astype(np.float64).reset_index(drop=True)

@@ -3,6 +3,8 @@
 The last training days are the validation split: in time, as in life. Fitting stops when their NDCG@10 has not
 risen for a while; then the model is fitted again on *all* training days for the best number of epochs, because
 the newest days say most (leaving them out costs 1.3 to 1.5 points of HR@10 on MovieLens-1M).
+
+A window of very many ids or interactions takes another way by itself: `training.ncf.large_recipe`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from nightshift.settings import Settings
 from training.calibration import Looked, calibrate, look
 from training.exams.ranking import Exam, score_model
 from training.meetings import reference_rows
-from training.ncf import explain
+from training.ncf import explain, large_recipe
 from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window
 from training.ncf.fit import Hyper, Inputs, fit
 from training.ncf.model import NeuMF
@@ -56,6 +58,11 @@ class NCF:
         log_epoch: LogEpoch,
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
+        size = large_recipe.wanted(Lake(settings.lake_dir), night)
+        if size:
+            return large_recipe.train(
+                night, settings, workdir, size, smoke=smoke, seed=seed, log_epoch=log_epoch, setup=setup
+            )
         hyper = setup.applied(Hyper())
         hyper = replace(hyper, max_epochs=2) if smoke else hyper
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
