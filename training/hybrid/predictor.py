@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow.models
 import numpy as np
@@ -43,8 +42,7 @@ PARTS = tuple(part for parts in GROUPS.values() for part in parts)
 MIXERS = ("always", "items met", "stranger", "recent items")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """Some rows that scores are asked for.
 
     history, recent: csr float32 [n, items], how much each met item counts. met, fresh: int64 [n], how many those are.
