@@ -34,7 +34,7 @@ class Hyper:
 
     neighbours: int = 200
     shrink: float = 10.0
-    half_life: float = 30.0
+    half_life: float = 90.0
     dimensions: int = 64
     alike: int = 20
     borrow: float = 5.0
@@ -43,7 +43,7 @@ class Hyper:
     moment_shrink: float = 200.0
     cases: int = 6_000
     negatives: int = 100
-    l2: float = 2.0
+    l2: float = 10.0
 
 
 def fit(window: Window, content: np.ndarray, hyper: Hyper) -> dict[str, np.ndarray]:
