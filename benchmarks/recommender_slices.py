@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -115,11 +116,13 @@ def _models(one: Set, night: date, smoke: bool, seed: int, seconds: dict[str, li
 def _loaded(package: Package, folder: Path) -> Any:
     """The model as serving has it."""
     import mlflow.pyfunc
+    from mlflow.models import infer_signature
 
     mlflow.pyfunc.save_model(
         path=str(folder),
         python_model=str(package.predictor),
         artifacts={name: str(path) for name, path in package.artifacts.items()},
+        signature=infer_signature(package.input_example, package.output_example),
         pip_requirements=package.requirements,
     )
     return mlflow.pyfunc.load_model(str(folder)).unwrap_python_model()
@@ -235,6 +238,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, metavar="DIR", help="keep the lakes there, for the next time")
     options = parser.parse_args()
     quiet_libraries()
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     results = {}
     with tempfile.TemporaryDirectory() as passing:
         home = (options.home or Path(passing)).resolve()
