@@ -65,6 +65,7 @@ class Hybrid(PythonModel):
     categories: list[str]
     user_features: list[str] = []  # noqa: RUF012 - the protocol's attribute; this model wants none
     context: list[str] = ["recent_items", "hour", "device", "channel"]  # noqa: RUF012 - as above
+    calibration: np.ndarray | None = None
 
     def load_context(self, context: Any) -> None:
         paths = context.artifacts
@@ -79,7 +80,8 @@ class Hybrid(PythonModel):
         """users: ids in the order of the rows of `history_start`; items: item_id, title, category, in column order.
 
         config: devices, channels: names in the order of their rows of `moment_lift`, after the blocks of hours.
-        arrays: as `training.hybrid.parts.fit` makes them, with `weight` float32 [parts, mixers].
+        arrays: as `training.hybrid.parts.fit` makes them, with `weight` float32 [parts, mixers], and
+            `calibration` float64 [2, n] where there was a validation exam.
         """
         self.items = items["item_id"].tolist()
         self.titles = items["title"].tolist()
@@ -87,6 +89,7 @@ class Hybrid(PythonModel):
         self._column = {item: at for at, item in enumerate(self.items)}
         self._row = {user: row for row, user in enumerate(users)}
         self._a = arrays
+        self.calibration = arrays.get("calibration")
         count, kinds = len(self.items), len(arrays["usual_category"])
         near = arrays["near_weight"], arrays["near_item"], arrays["near_start"]
         self._speaks_for = csr_matrix(near, shape=(count, count))  # row: what was met; column: what is scored

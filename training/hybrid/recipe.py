@@ -17,6 +17,7 @@ import pandas as pd
 from nightshift import featurestore
 from nightshift.lake import Lake
 from nightshift.settings import Settings
+from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
 from training.hybrid import content, explain, parts
 from training.hybrid.data import Window, cases_from, read_window
@@ -33,10 +34,12 @@ from training.rehearsal import VALIDATION_USERS, validation_exam, validation_sta
 
 @dataclass
 class Validated:
-    """What the validation days said: every figure of the whole model, and NDCG as groups of parts were added."""
+    """What the validation days said: every figure of the whole model, figures as groups of parts were added, and how
+    sure the model may be of what it shows."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     components: list[dict[str, Any]] = field(default_factory=list)
+    calibrated: Calibrated | None = None
 
 
 class HybridRecipe:
@@ -63,6 +66,9 @@ class HybridRecipe:
         validated = _validate(window, exam, cut, before, vectors, hyper, seed, smoke, log_epoch)
         learnt = weights_from(window, cut, before, hyper, seed)
         arrays = {**fitted(window, vectors, hyper), "weight": learnt.weight}
+        calibrated = validated.calibrated
+        if calibrated is not None:
+            arrays["calibration"] = calibrated.knots
         components = pd.DataFrame(validated.components)
         return Trained(
             package=write(window, hyper, arrays, workdir),
@@ -85,6 +91,7 @@ class HybridRecipe:
                         in_memory(window, arrays), cases_from(window, cut) or cases_from(window, 0), random
                     )
                 ),
+                **({"reliability.png": calibrated.figure()} if calibrated is not None else {}),
             },
             tables={
                 "components": components,
@@ -151,7 +158,9 @@ def _validate(
         metrics = _judged(model, exam, halves)
         found.components.append({"parts": name, **metrics})
         log_epoch(step, {"parts": len(used), **{f"val_{n}": v for n, v in metrics.items()}})
-        found.metrics = metrics
+    found.metrics, found.calibrated = metrics, calibrate(look(model, exam))
+    if found.calibrated is not None:
+        found.metrics = {**metrics, "calibration_error_at_10": found.calibrated.judged.error}
     return found
 
 
