@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from datetime import time as clock
@@ -36,7 +37,7 @@ from training.intervals import mean_interval, seed_from
 from training.recipe import Night, Package
 
 COMPETING = ("hybrid", "item_knn", "ncf", "mf")  # of the recommender's families, those that there are
-AGAINST = ("popularity", "ncf")  # whom the hybrid is compared with, user by user
+AGAINST = ("popularity", "item_knn", "ncf")  # whom the hybrid is compared with, user by user
 METRICS = ("ndcg_at_10", "ndcg_at_100")
 FEW = 5  # items met: who met fewer is new
 NEW_DAYS = 7  # an item is new if nobody met it before the last week of the training window
@@ -44,14 +45,14 @@ CONFIDENCE, DRAWS = 0.95, 4_000
 LEAST = 20  # users; of a smaller slice nothing is said
 
 
-def measure(one: Set, *, smoke: bool, seed: int = 0) -> dict[str, Any]:
+def measure(one: Set, families: Sequence[str], *, smoke: bool, seed: int = 0) -> dict[str, Any]:
     """All slices of a data set: slice → users, every model's figures, and the hybrid's lead with its interval."""
     rows: list[pd.DataFrame] = []
     seconds: dict[str, list[float]] = {}
     unreachable: list[float] = []
     for night in one.nights:
         exam, window, cut = _exam(one, night)
-        models = _models(one, night, smoke, seed, seconds)
+        models = _models(one, night, families, smoke, seed, seconds)
         rows += [_values(models, asked, night, name) for name, asked in _slices(exam, window, cut).items()]
         offered = set(window.items["item_id"].iloc[: int(window.offered[cut - 1])])
         unreachable.append(float(np.mean([item not in offered for items in exam.relevant for item in items])))
@@ -83,7 +84,9 @@ def _exam(one: Set, night: date) -> tuple[Exam, Window, int]:
     return replace(exam, features=features), window, cut
 
 
-def _models(one: Set, night: date, smoke: bool, seed: int, seconds: dict[str, list[float]]) -> dict[str, Any]:
+def _models(
+    one: Set, night: date, families: Sequence[str], smoke: bool, seed: int, seconds: dict[str, list[float]]
+) -> dict[str, Any]:
     """Every family as a night trains it, loaded from its package, and popularity."""
     days = one.lake.days()
     later = next(day for day in days if day > night)
@@ -91,9 +94,7 @@ def _models(one: Set, night: date, smoke: bool, seed: int, seconds: dict[str, li
     trained = [day for day in days if start <= day <= night]
     tonight = Night(night, trained[0], trained[-1], later)
     models: dict[str, Any] = {"popularity": EXAMINER.baselines(one.lake, one.settings, tonight)["popularity"]}
-    for name in COMPETING:
-        if name not in FAMILIES:
-            continue
+    for name in families:
         began = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             made = (
@@ -207,8 +208,9 @@ def show(results: dict[str, dict[str, Any]]) -> None:
     console = Console(width=160)
     for name, result in results.items():
         models = list(result["cpu_s"])
+        rivals = [other for other in AGAINST if other in ("popularity", *models)]
         table = Table(title=f"{name}: NDCG@10 / NDCG@100; the hybrid's lead in NDCG@100 (95 % interval)")
-        for column in ("slice", "users", "popularity", *models, *(f"− {other}" for other in AGAINST)):
+        for column in ("slice", "users", "popularity", *models, *(f"− {other}" for other in rivals)):
             table.add_column(column, justify="left" if column == "slice" else "right")
         for part, told in result["slices"].items():
             cells = [
@@ -217,7 +219,7 @@ def show(results: dict[str, dict[str, Any]]) -> None:
             ]
             leads = [
                 "{:+.3f} ({:+.3f} to {:+.3f})".format(*told[f"hybrid-{other}_ndcg_at_100"])
-                for other in AGAINST
+                for other in rivals
             ]
             table.add_row(part, str(told["users"]), *cells, *leads)
         console.print(table)
@@ -236,6 +238,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", default=[], metavar="DIR",
                         help="folders of MovieLens-100K (RecBole's files) and UCI Online Retail by day")  # fmt: skip
     parser.add_argument("--home", type=Path, metavar="DIR", help="keep the lakes there, for the next time")
+    there = [name for name in COMPETING if name in FAMILIES]
+    parser.add_argument(
+        "--families", nargs="+", metavar="NAME", default=there, help="to train; hybrid among them"
+    )
     options = parser.parse_args()
     quiet_libraries()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -244,7 +250,7 @@ def main() -> None:
         home = (options.home or Path(passing)).resolve()
         for make in (lambda: market(home, quick=options.quick), *(_maker(one, home) for one in options.data)):
             one = make()
-            results[one.name] = measure(one, smoke=options.quick)
+            results[one.name] = measure(one, options.families, smoke=options.quick)
     show(results)
     print(json.dumps(plain(results), ensure_ascii=False))
 
