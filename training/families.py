@@ -37,6 +37,7 @@ FAMILIES: dict[str, Family] = {
         Family("item_knn", seat="recommender", recipe="training.baselines.item_knn:RECIPE"),
         Family("dae", seat="recommender", recipe="training.factors.recipe:DAE"),
         Family("ials", seat="recommender", recipe="training.factors.recipe:IALS"),
+        Family("hybrid", seat="recommender", recipe="training.hybrid.recipe:RECIPE"),
         Family("gru", seat="forecaster", recipe="training.gru.recipe:RECIPE"),
         Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE"),
         Family("ridge", seat="forecaster", recipe="training.baselines.ridge:RECIPE"),
