@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def atomic(folder: Path, target: Path) -> None:
         rows.to_csv(target / f"ml.{part}.inter", sep="\t", index=False)
 
 
-def scores(model: NeuMF, dataset: object, folder: Path) -> np.ndarray:
+def scores(model: NeuMF, dataset: Any, folder: Path) -> np.ndarray:
     """[users, items] by the split's own ids; -inf for an item that RecBole never saw."""
     train, test = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
     negatives = pd.read_csv(folder / "test_negatives.csv", header=None).to_numpy()[:, 1:]

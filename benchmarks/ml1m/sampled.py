@@ -18,7 +18,7 @@ from training.ncf.model import NeuMF
 
 NEGATIVES, BATCH = 4, 1_024  # positives; each brings its negatives
 HYPER = replace(
-    Hyper(), factors=64, first=64, second=32, negatives=NEGATIVES, batch=BATCH, learning_rate=2e-3,
+    Hyper(), negatives=NEGATIVES, batch=BATCH, learning_rate=2e-3,
     l2=0.0025, drop_user=0.0, drop_item=0.0,
 )  # fmt: skip
 SMALL = replace(HYPER, factors=8, first=32, second=16)  # RecBole's NeuMF has 8 factors beside it

@@ -61,9 +61,8 @@ def read(folder: Path) -> Split:
         raise SourceError(f"{folder}: no {', '.join(missing)}; docs/benchmarks.md says where they come from")
     train = pd.read_csv(folder / "train.csv").to_numpy(np.int64)
     held = pd.read_csv(folder / "test.csv").sort_values("user")["item"].to_numpy(np.int64)
-    negatives = (
-        pd.read_csv(folder / "test_negatives.csv", header=None).sort_values(0).to_numpy(np.int64)[:, 1:]
-    )
+    listed = pd.read_csv(folder / "test_negatives.csv", header=None, index_col=0)
+    negatives = listed.sort_index().to_numpy(np.int64)
     items = int(max(train[:, 1].max(), held.max(), negatives.max())) + 1
     ones = np.ones(len(train), np.float32)
     return Split(csr_matrix((ones, (train[:, 0], train[:, 1])), shape=(len(held), items)), held, negatives)

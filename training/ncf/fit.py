@@ -127,9 +127,10 @@ def scale(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def prepare(window: Window, device: torch.device) -> Inputs:
     """The window's features standardised, and all of it on the device once."""
-    flat = window.item_raw.reshape(-1, window.item_raw.shape[-1])
+    mornings, items, features = window.item_raw.shape
+    flat = window.item_raw.reshape(mornings * items, features)
     user_scale, item_scale = scale(window.user_raw), scale(flat)
-    item_x = standardise(flat, *item_scale).reshape(*window.item_raw.shape[:2], -1)
+    item_x = standardise(flat, *item_scale).reshape(mornings, items, 2 * features)
     item_x = np.concatenate([np.zeros_like(item_x[:, :1]), item_x], axis=1)
     return Inputs(
         user=_put(window.user, device),
