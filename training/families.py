@@ -35,6 +35,7 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),
         Family("item_knn", seat="recommender", recipe="training.baselines.item_knn:RECIPE"),
+        Family("ease", seat="recommender", recipe="training.baselines.ease:RECIPE"),
         Family("dae", seat="recommender", recipe="training.factors.recipe:DAE"),
         Family("ials", seat="recommender", recipe="training.factors.recipe:IALS"),
         Family("hybrid", seat="recommender", recipe="training.hybrid.recipe:RECIPE"),

@@ -9,9 +9,11 @@ days say what the model is worth, and what other numbers of neighbours would hav
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,8 +47,11 @@ class Validated:
     calibrated: Calibrated | None = None
 
 
-class ItemKNNRecipe:
-    """Item-kNN for the recommender seat."""
+class HistoryRecipe:
+    """Item-kNN, or what is served as it is, for the recommender seat. fit: the arrays that the predictor takes."""
+
+    def __init__(self, fit: Callable[[Meetings, Any], dict[str, np.ndarray]], defaults: Hyper) -> None:
+        self.fit, self.defaults = fit, defaults
 
     def train(
         self,
@@ -59,13 +64,13 @@ class ItemKNNRecipe:
         log_epoch: LogEpoch,
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
+        hyper, random = setup.applied(self.defaults), np.random.default_rng(seed)
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)
-        validated = _validate(window, exam, cut, hyper, (1.0,) if smoke else TRIED, log_epoch)
-        arrays, calibrated = fit(window, hyper), validated.calibrated
+        validated = _validate(self.fit, window, exam, cut, hyper, (1.0,) if smoke else TRIED, log_epoch)
+        arrays, calibrated = self.fit(window, hyper), validated.calibrated
         if calibrated is not None:
             arrays["calibration"] = calibrated.knots
         return Trained(
@@ -90,10 +95,11 @@ class ItemKNNRecipe:
         )
 
 
-RECIPE = ItemKNNRecipe()
+RECIPE = HistoryRecipe(fit, Hyper())
 
 
 def _validate(
+    fit: Callable[[Meetings, Any], dict[str, np.ndarray]],
     window: Meetings,
     exam: Exam | None,
     cut: int,
@@ -108,7 +114,7 @@ def _validate(
     early = window.until(cut)
     for step, share in enumerate(shares, start=1):
         tried = replace(hyper, neighbours=max(1, round(share * hyper.neighbours)))
-        model = in_memory(early, tried)
+        model = in_memory(early, tried, fit)
         metrics = score_model(model, exam).means()
         found.neighbours.append(tried.neighbours)
         found.ndcg.append(metrics["ndcg_at_100"])

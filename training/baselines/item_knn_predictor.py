@@ -87,7 +87,7 @@ class ItemKNN(PythonModel):
     def reason(self, user_id: str, column: int) -> str:
         bounds = slice(*self._a["near_start"][column : column + 2])
         near, weight = self._a["near_item"][bounds], self._a["near_weight"][bounds]
-        mine = np.isin(near, self._liked(user_id))
+        mine = np.isin(near, self._liked(user_id)) & (weight > 0)
         if mine.any():
             best = near[mine][np.argmax(weight[mine])]
             return f"people who looked at “{self.titles[best]}”, as you did, looked at this too"

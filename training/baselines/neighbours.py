@@ -11,7 +11,9 @@ AT_ONCE of them, or one item's. Time grows with the sum of the squared lengths o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -102,9 +104,13 @@ def places(people: np.ndarray, category: np.ndarray) -> np.ndarray:
     return place
 
 
-def in_memory(window: Meetings, hyper: Hyper | None = None) -> ItemKNN:
-    """What would be served, without the detour over the disk."""
+def in_memory(
+    window: Meetings,
+    hyper: Hyper | None = None,
+    fitted: Callable[[Meetings, Any], dict[str, np.ndarray]] = fit,
+) -> ItemKNN:
+    """What would be served, without the detour over the disk. fitted: as `fit`, the way to the arrays."""
     hyper = hyper or Hyper()
     served = ItemKNN()
-    served.set_up(asdict(hyper), fit(window, hyper), window.users, window.items)
+    served.set_up(asdict(hyper), fitted(window, hyper), window.users, window.items)
     return served
