@@ -86,11 +86,12 @@ def import_feast() -> None:
     instead of 6.5. Ours are checked by mypy, before anything runs."""
     import typeguard
 
-    checked, typeguard.typechecked = typeguard.typechecked, lambda target: target
+    library: Any = typeguard
+    checked, library.typechecked = library.typechecked, lambda target: target
     try:
         importlib.import_module("feast")
     finally:
-        typeguard.typechecked = checked
+        library.typechecked = checked
 
 
 def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
