@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         ge=0,
         description="The same in the week after a retrain was requested: what came before the drift is no fair exam.",
     )
+    full_retrain_days: int = Field(
+        7,
+        ge=1,
+        description="A family that can go on from an earlier version starts from nothing after this many days; 1: "
+        "every night.",
+    )
     policies: Path | None = Field(
         None,
         description="Folder with a <seat>.toml per seat: what the gate asks; default: training/policies.",

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import RegistryError
+from nightshift.moves import TAG_LIMIT
 from nightshift.settings import PROJECT
 from training.lineage import CONTENT
 from training.recipe import Package, Trained
@@ -53,6 +54,11 @@ class Run:
         from mlflow.entities import Param
 
         self.client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
+
+    def tags(self, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.id, tags=[RunTag(k, v[:TAG_LIMIT]) for k, v in tags.items()])
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """A point on each curve `epoch/<metric>`; sent in batches."""
