@@ -40,8 +40,8 @@ from training.rehearsal import validation_exam, validation_start
 
 @dataclass
 class Search:
-    """What the search for the number of epochs found: `best` is 1-based, `metrics` its figures by `users` users, `looked`
-    what it showed them. Where there was no search, `looked` is that of the last one before.
+    """What the search for the number of epochs found: `best` is 1-based, `metrics` its figures by `users` users,
+    `looked` what it showed them. Where there was no search, `looked` is that of the last one before.
     """
 
     best: int

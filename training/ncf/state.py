@@ -45,7 +45,7 @@ class UnfitStateError(Exception):
 
 
 def save(model: NeuMF, window: Window, hyper: Hyper, shown: Looked | None, folder: Path) -> Path:
-    """Keep what the model learnt under `folder`, which is made; returns it. shown: by the last search, if there was one."""
+    """Keep what the model learnt under `folder`, which is made; returns it. shown: by the last search."""
     folder.mkdir(parents=True)
     learnt = {"user": np.unique(window.user), "item": np.unique(window.item)}
     names = {
