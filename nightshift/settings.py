@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     )
     schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
+    study_schedule: str = Field(
+        "", description="Cron of the study DAG, Asia/Seoul, such as 0 9 * * 0; empty: by hand alone."
+    )
 
     # Serving
     serving_hosts: str = Field(

@@ -20,7 +20,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightshift import retrains
+from nightshift import retrains, studies
 from nightshift.commands import emit, run_command
 from nightshift.lake import Lake
 from nightshift.packages import package_digest
@@ -80,7 +80,13 @@ def train(
     run_name = f"{family.name}-{night.night}{kind}"
     task = f"{family.name}@{night.night}{kind}"
     # MLflow is down? Then this says so before the work, not after it.
-    base = _base(registry, config, family, night, smoke=smoke, full=full, made={"seed": str(seed)})
+    chosen, base = _start(registry, config, family, night, tags, full=full)
+    if chosen.hyper:
+        tags["hyper"] = studies.tag(chosen.hyper)
+    if (
+        chosen.proposal is not None
+    ):  # before the training: a retry of this night tries it again, another does not
+        studies.write(config, chosen.proposal)
     with (
         open_run(registry.client, f"nightshift/{family.seat}", run_name, task, tags) as run,
         tempfile.TemporaryDirectory(prefix="nightshift-") as folder,
@@ -100,7 +106,7 @@ def train(
             smoke=smoke,
             seed=seed,
             log_epoch=log_epoch,
-            setup=Setup(warm=state),
+            setup=Setup(chosen.hyper, state),
         )
         tags |= _ancestry(base, trained, night)
         run.tags(tags)
@@ -110,28 +116,38 @@ def train(
         version = registry.submit(
             SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags
         )
+    if chosen.proposal is not None:
+        studies.write(config, replace(chosen.proposal, version=version.number))
     for done in trained.scratch:
         shutil.rmtree(done, ignore_errors=True)
     return _result(family, version, trained, time.monotonic() - began)
 
 
-def _base(
-    registry: Registry,
-    config: Settings,
-    family: Family,
-    night: Night,
-    *,
-    smoke: bool,
-    full: bool,
-    made: dict[str, str],
-) -> warm.Base:
-    """What tonight's training goes on from, by what the registry tells."""
+def _start(
+    registry: Registry, config: Settings, family: Family, night: Night, tags: dict[str, str], *, full: bool
+) -> tuple[studies.Chosen, warm.Base]:
+    """Tonight's settings, and what the training goes on from, by what the registry tells."""
     seat = SEATS[family.seat]
     champion, versions = registry.champion(seat), registry.versions(seat, family=family.name)
-    if smoke or full:
-        return warm.Base(None, "a smoke night" if smoke else warm.ASKED)
+    if tags["smoke"] == "true":
+        return studies.Chosen(), warm.Base(None, "a smoke night")
+    same = ("night", "seed", "smoke")
+    again = [one for one in versions if all(one.tags.get(name) == tags.get(name, "-") for name in same)]
+    chosen = studies.choose(
+        studies.read(config, family.name) if "night" in tags else None,  # without an exam nothing is tried
+        champion,
+        again[0] if again else None,
+        family=family.name,
+        night=night.night,
+        train_end=night.train_end,
+    )
+    if full:
+        return chosen, warm.Base(None, warm.ASKED)
     drifts = retrains.requested(config, seat.name)
-    return warm.choose(versions, champion, night, drifts, full_days=config.full_retrain_days, made=made)
+    made = {"seed": tags["seed"], "hyper": studies.tag(chosen.hyper)}
+    return chosen, warm.choose(
+        versions, champion, night, drifts, full_days=config.full_retrain_days, made=made
+    )
 
 
 def _ancestry(base: warm.Base, trained: Trained, night: Night) -> dict[str, str]:
@@ -155,7 +171,7 @@ def _night_tags(family: Family, night: Night, *, no_exam: bool) -> dict[str, str
 
 
 def _result(family: Family, version: Version, trained: Trained, seconds: float) -> dict[str, Any]:
-    told = ("warm_from", "full_retrain_reason")
+    told = ("warm_from", "full_retrain_reason", "hyper")
     return {
         "family": family.name,
         "seat": family.seat,

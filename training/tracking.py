@@ -69,6 +69,44 @@ class Run:
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
+    def results_of(self, metrics: dict[str, float]) -> None:
+        """Final figures, by their own names."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+
+    def figure(self, name: str, figure: Any) -> None:
+        self.client.log_figure(self.id, figure, f"figures/{name}")
+
+    @contextmanager
+    def nested(self, name: str, tags: dict[str, str]) -> Iterator[Run]:
+        """A run under this one. It ends FINISHED, KILLED if it is told to stop, else FAILED.
+
+        A pruned trial is FINISHED, for it was meant to end; its tag `state` tells.
+        """
+        from optuna import TrialPruned
+
+        own = self.client.get_run(self.id)
+        above = {
+            "mlflow.parentRunId": self.id,
+            TASK_TAG: own.data.tags[TASK_TAG],
+        }  # an orphan is closed with it
+        created = self.client.create_run(own.info.experiment_id, run_name=name, tags={**above, **tags})
+        run, status = Run(self.client, created.info.run_id), "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        except TrialPruned:
+            status = "FINISHED"
+            raise
+        except (StoppedError, KeyboardInterrupt):
+            status = "KILLED"
+            raise
+        finally:
+            run.flush()
+            self.client.set_terminated(run.id, status)
+
     def flush(self) -> None:
         if self._waiting:
             self.client.log_batch(self.id, metrics=self._waiting)

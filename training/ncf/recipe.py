@@ -22,6 +22,7 @@ import torch
 
 from nightshift import featurestore
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
+from nightshift.errors import NoDataError, SettingsError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from training.calibration import Looked, calibrate, look
@@ -36,6 +37,7 @@ from training.ncf.state import UnfitStateError
 from training.pictures import beeswarm
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 from training.rehearsal import validation_exam, validation_start
+from training.spaces import Between, Goal, OneOf, Rehearse, Space
 
 
 @dataclass
@@ -52,8 +54,22 @@ class Search:
     looked: Looked | None = None
 
 
+# What a study may try. How long to fit is not in it: the search finds that for each.
+SPACE: Space = {
+    "factors": OneOf((16, 32, 64)),
+    "first": OneOf((16, 32, 64)),
+    "negatives": OneOf((4, 8, 16)),
+    "learning_rate": Between(1e-3, 2e-2, log=True),
+    "l2": Between(1e-3, 1e-1, log=True),
+    "drop_user": Between(0.0, 0.3),
+    "drop_item": Between(0.0, 0.2),
+}
+
+
 class NCF:
     """NeuMF for the recommender seat."""
+
+    space, goal, defaults = SPACE, Goal("val_ndcg_at_100", upwards=True), Hyper()
 
     def train(
         self,
@@ -120,6 +136,28 @@ class NCF:
             figures=pictures,
             folders={"state": state.save(model, window, hyper, search.looked, workdir / "state")},
         )
+
+    def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
+        """See `training.spaces.Studied`."""
+        if large_recipe.wanted(Lake(settings.lake_dir), night):
+            raise SettingsError(
+                f"night {night.night}: so large a window takes another way, which has no study"
+            )
+        torch.set_num_threads(1)
+        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
+        cut = validation_start(lake, night, window.days, settings)
+        exam = validation_exam(lake, store, window.days, cut, settings)
+        if exam is None:
+            raise NoDataError(f"night {night.night}: the training window leaves no days to validate on")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+        def rehearse(setup: Setup, seed: int, log_epoch: LogEpoch) -> float:
+            return _search(window, exam, setup.applied(Hyper()), cut, seed, device, log_epoch).metrics[
+                "ndcg_at_100"
+            ]
+
+        return rehearse
 
 
 RECIPE = NCF()
