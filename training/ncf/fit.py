@@ -43,6 +43,9 @@ class Hyper:
     max_epochs: int = 20
     patience: int = 4  # epochs without a better NDCG@10; it dips for two or three before tastes are learnt
     epochs_unseen: int = 6  # when there is no validation day to stop by
+    warm_epochs: int = 1  # when an earlier version is gone on from
+    warm_rate: float = 5e-3
+    warm_keep: float = 0.8  # of the id vectors it knew: all of them, and every night would fit them further
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,11 @@ def fit(
     seed: int,
     device: torch.device,
     after_epoch: Callable[[int, float, NeuMF, Inputs], bool],
+    start: Callable[[NeuMF], None] = lambda model: None,
 ) -> tuple[NeuMF, Inputs]:
     """Train for at most `epochs`; `after_epoch(epoch, loss, model, inputs)` answers whether to go on.
+
+    start: changes the weights before the first epoch, to begin elsewhere than at noise.
 
     Raises:
         SettingsError: there are no such towers, or no such loss.
@@ -94,6 +100,7 @@ def fit(
     random = np.random.default_rng(seed)
     inputs = prepare(window, device)
     model = NeuMF(_sizes(window, hyper, inputs), inputs.category[1:]).to(device)
+    start(model)
     optimiser = torch.optim.AdamW(
         [one for one in model.parameters() if one.requires_grad],
         lr=hyper.learning_rate,
