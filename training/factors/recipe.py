@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, diags
 
 from nightshift import featurestore
+from nightshift.errors import NoDataError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from training.calibration import Calibrated, calibrate, look
@@ -32,8 +33,25 @@ from training.meetings import Meetings, read_meetings, reference_rows
 from training.pictures import beeswarm
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Package, Setup, Trained
 from training.rehearsal import validation_exam, validation_start
+from training.spaces import Between, Goal, OneOf, Rehearse, Space
 
 REQUIRES = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy")
+SPACES: dict[str, Space] = {
+    "dae": {
+        "factors": OneOf((32, 64, 128)),
+        "alpha": Between(0.3, 0.7),
+        "hidden": Between(0.3, 0.7),
+        "weight_decay": Between(0.2, 3.0, log=True),
+        "learning_rate": Between(1e-3, 1e-2, log=True),
+    },
+    "ials": {
+        "factors": OneOf((32, 64, 128)),
+        "alpha0": Between(0.05, 1.0, log=True),
+        "reg": Between(1e-3, 3e-2, log=True),
+        "l2": Between(0.3, 3.0, log=True),
+        "learning_rate": Between(1e-3, 1e-2, log=True),
+    },
+}
 LOOKS = 12  # at the validation exam while it learns: each costs a tenth of a second for 1,000 users and items
 
 Hyper = dae.Hyper | ials.Hyper
@@ -56,6 +74,23 @@ class FactorsRecipe:
 
     def __init__(self, kind: str) -> None:
         self.defaults: Hyper = dae.Hyper() if kind == "dae" else ials.Hyper()
+        self.space, self.goal = SPACES[kind], Goal("val_ndcg_at_100", upwards=True)
+
+    def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
+        """What a study of the settings asks for; see `training.spaces.Studied`."""
+        torch.set_num_threads(1)
+        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
+        cut = validation_start(lake, night, window.days, settings)
+        exam = validation_exam(lake, store, window.days, cut, settings)
+        if exam is None:
+            raise NoDataError(f"night {night.night}: its window leaves no days to validate on")
+
+        def rehearse(setup: Setup, seed: int, log_epoch: LogEpoch) -> float:
+            hyper = setup.applied(self.defaults)
+            return _validate(window, exam, cut, hyper, seed, log_epoch).metrics["ndcg_at_100"]
+
+        return rehearse
 
     def train(
         self,
