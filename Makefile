@@ -24,8 +24,7 @@ stop:  ## stop the embedded stack in the order that loses nothing
 	else echo "Nothing runs: nothing is installed in .venv yet."; fi
 
 test: install  ## every test, the checks included
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack"
-	@$(BIN)/python -m pytest -m stack
+	@$(BIN)/python -m pytest -n 2
 
 check: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

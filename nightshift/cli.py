@@ -130,6 +130,21 @@ def train(
 
 
 @app.command(rich_help_panel=Steps)
+def study(
+    family: Annotated[str, typer.Argument(help="The family, such as ncf.")],
+    night: NewestOption = None,
+    minutes: Annotated[float, typer.Option(help="When to end at the latest.", min=0.01)] = 10.0,
+    trials: Annotated[int | None, typer.Option(help="How many settings to try.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="What is drawn depends on it.")] = None,
+) -> None:
+    """Look for better settings of a family; the next night tries what it proposes."""
+    options = ["--minutes", str(minutes)]
+    for name, value in (("--trials", trials), ("--seed", seed)):
+        options += [name, str(value)] if value is not None else []
+    step("training.study", family, *options, night=night, of_newest=True)
+
+
+@app.command(rich_help_panel=Steps)
 def gate(seat: SeatArgument = "recommender", night: NewestOption = None) -> None:
     """Examine tonight's candidate against the champion; promote it if it wins."""
     step("training.examine", seat, night=night, of_newest=True)
@@ -221,6 +236,7 @@ def status() -> None:
 
 
 def _print_champions() -> None:
+    from nightshift import studies
     from nightshift.registry import Registry
     from nightshift.seats import SEATS
 
@@ -233,6 +249,9 @@ def _print_champions() -> None:
             else "nobody yet"
         )
         console.print(f"Champion of {seat.name}: {who}")
+    for one in studies.proposals(settings()):
+        tried = registry.get(SEATS[one.seat], one.version) if one.version is not None else None
+        console.print(f"Study of {one.family}: {studies.state(one, tried)}")
 
 
 @app.command(rich_help_panel=Review)

@@ -82,18 +82,39 @@ class EventLog:
     def append(self, events: list[dict[str, Any]]) -> int:
         """Store events durably and return how many were new; all of them or none.
 
+        events: as for `append_new`.
+        """
+        return len(self.append_new(events))
+
+    def append_new(self, events: list[dict[str, Any]]) -> set[str]:
+        """Store events durably, all of them or none; returns the ids of those that were new.
+
         events: the columns of the contract `interactions` and, where known, `request_id`. An id that is
-        stored already is left as it was.
+        stored already is left as it was; of one that comes twice here, the first event is stored.
         """
         if not events:
-            return 0
+            return set()
         received = datetime.now(UTC)  # wall clock on purpose: when it reached us, not when it happened
         # Ordered, so that two writers that send the same ids to PostgreSQL cannot deadlock.
         rows = [self._row(event, received) for event in sorted(events, key=lambda e: str(e.get("event_id")))]
         with self._transaction() as connection:
             dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
             statement = dialect.insert(EVENTS).on_conflict_do_nothing(index_elements=["event_id"])
-            return len(connection.execute(statement.returning(EVENTS.c.event_id), rows).all())
+            return set(connection.execute(statement.returning(EVENTS.c.event_id), rows).scalars())
+
+    def latest(self, limit: int, since: datetime | None = None) -> list[dict[str, Any]]:
+        """The `limit` events that reached us last, of those since a moment (wall clock); oldest first.
+
+        Rows of user_id, item_id, kind, value, at. Claimed by a night or not.
+        """
+        did = EVENTS.c
+        query = select(did.user_id, did.item_id, did.kind, did.value, did.at)
+        if since is not None:
+            query = query.where(did.received_at >= since)
+        query = query.order_by(did.received_at.desc(), did.event_id.desc()).limit(limit)
+        with self._transaction(read_only=True) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [dict(row) for row in reversed(rows)]
 
     def claim(self, night: date, release: Sequence[date] = ()) -> list[dict[str, Any]]:
         """Take every unclaimed event that happened before the end of `night` (UTC) into that night.

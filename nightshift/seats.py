@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -167,16 +167,39 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+RECENT = 100  # items: what a user met lately, at most
+Device = Literal["mobile", "desktop", "tablet", "unknown"]
+Channel = Literal["search", "home", "recommendation", "email", "unknown"]
+
+
 class RecommendRequest(Strict):
     user_id: Id = Field(description="Opaque user id; an unknown user gets popular items.")
     k: int = Field(10, ge=1, le=100, description="How many items.")
     exclude_items: list[Id] = Field(default_factory=list, max_length=1_000, description="Never return these.")
+    recent_items: list[Id] = Field(
+        default_factory=list,
+        max_length=RECENT,
+        description="What the user did in this session, oldest first, where it was not sent to /feedback.",
+    )
+    device: Device | None = None
+    channel: Channel | None = Field(None, description="Where the list will be shown.")
+    max_per_category: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="At most so many items of one category, even if fewer than k are left.",
+    )
 
 
 class RecommendedItem(BaseModel):
     item_id: str
     title: str
+    category: str
     score: float
+    confidence: float | None = Field(
+        description="The chance that a user who meets anything new meets this item in the days that an exam takes; "
+        "null if the model is not calibrated."
+    )
     rank: int
     reason: str
 
@@ -187,10 +210,13 @@ class RecommendResponse(BaseModel):
     known_user: bool
     items: list[RecommendedItem]
     model_version: str
+    recent_items_used: int = Field(
+        description="How many items that the user met lately the list goes by; 0 if the model goes by none."
+    )
     features_at: datetime | None = Field(
         description="Event time of the online features used; null if none were."
     )
-    note: str | None = Field(None, description="Said when the answer is not personal, and why.")
+    note: str | None = Field(None, description="Said when the answer is not personal or short, and why.")
 
 
 class FeedbackEvent(Strict):
@@ -203,8 +229,8 @@ class FeedbackEvent(Strict):
     value: float | None = Field(None, ge=0, le=1e9, allow_inf_nan=False)
     at: datetime | None = Field(None, description="With a time zone; default: now.")
     session_id: Id | None = None
-    device: Literal["mobile", "desktop", "tablet", "unknown"] = "unknown"
-    channel: Literal["search", "home", "recommendation", "email", "unknown"] = "unknown"
+    device: Device = "unknown"
+    channel: Channel = "unknown"
     request_id: Id | None = Field(None, description="The /recommend answer that this responds to.")
 
 
@@ -297,5 +323,5 @@ class TrendsResponse(BaseModel):
     note: str | None = None
 
 
-assert DEVICES == ("mobile", "desktop", "tablet", "unknown"), "FeedbackEvent.device repeats the contract"
-assert CHANNELS == ("search", "home", "recommendation", "email", "unknown")
+assert get_args(Device) == DEVICES, "Device repeats the contract `interactions`"
+assert get_args(Channel) == CHANNELS, "Channel repeats the contract `interactions`"

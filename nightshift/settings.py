@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         ge=0,
         description="The same in the week after a retrain was requested: what came before the drift is no fair exam.",
     )
+    full_retrain_days: int = Field(
+        7,
+        ge=1,
+        description="A family that can go on from an earlier version starts from nothing after this many days; 1: "
+        "every night.",
+    )
     policies: Path | None = Field(
         None,
         description="Folder with a <seat>.toml per seat: what the gate asks; default: training/policies.",
@@ -69,6 +75,14 @@ class Settings(BaseSettings):
 
     market_conversations: int = Field(
         150, ge=0, le=100_000, description="Conversations with the career coach that the market tells a day."
+    )
+
+    # The recommender seat
+    recommender_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="What training with millions of ids may take of the card, or of memory where there is none, in "
+        "GiB; default: what is free.",
     )
 
     # The language seat
@@ -129,6 +143,9 @@ class Settings(BaseSettings):
     )
     schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
+    study_schedule: str = Field(
+        "", description="Cron of the study DAG, Asia/Seoul, such as 0 9 * * 0; empty: by hand alone."
+    )
 
     # Serving
     serving_hosts: str = Field(

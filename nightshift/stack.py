@@ -98,7 +98,8 @@ def airflow_environment(config: Settings) -> dict[str, str]:
         "API__SECRET_KEY": config.secret("airflow_jwt_secret"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
         "LOGGING__BASE_LOG_FOLDER": config.logs_dir / "airflow",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.1,
+        # With 0.1 s it takes 12 % of a core all day, for nothing; with this a night's chain of tasks waits 2 s longer.
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
         # The first call to a cold execution API takes 6–7 s, over the default of 5.
         "WORKERS__EXECUTION_API_TIMEOUT": 60,
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,

@@ -100,8 +100,17 @@ def _data_lines(summary: dict[str, Any]) -> Text:
     if feedback:
         lines.append(f"{feedback:,} of them are feedback on what the service showed")
     for name, family in summary["families"].items():
-        lines.append(f"{name} version {family['version']} trained in {family['seconds']:.0f} s")
+        lines.append(
+            f"{name} version {family['version']} trained in {family['seconds']:.0f} s{_start(family)}"
+        )
     return Text("\n".join(lines))
+
+
+def _start(family: dict[str, Any]) -> str:
+    """From where a family's training started, of those that can go on from an earlier version."""
+    if "warm_from" in family:
+        return f", on from version {family['warm_from']}"
+    return f", from nothing: {family['full_retrain_reason']}" if "full_retrain_reason" in family else ""
 
 
 def _exam_line(gate: dict[str, Any]) -> Text:

@@ -26,7 +26,7 @@ from nightshift.settings import Settings
 from nightshift.stack import SERVICES, Stack, service_uri
 from nightshift.summary import show
 
-DAGS = ("nightly", "watch")
+DAGS = ("nightly", "watch", "study")
 ORDER = ("plan", "ingest", "audit", "publish", "features", "families", "train", "gate", "report")
 TRENDS = 5  # topics shown after a night
 ASKED = "요즘 일이 재미없어요. 무엇부터 생각해 보면 좋을까요?"  # the coach, after a night

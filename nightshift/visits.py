@@ -2,7 +2,8 @@
 
 Customers of the market ask the running service for recommendations and click on what they truly like; their
 clicks come back as feedback and join the next night. Deterministic: the same customers, on the same day,
-shown the same items, send the same events with the same ids, so running it twice stores nothing twice.
+shown the same items, send the same events with the same ids, so nothing is stored twice. The service remembers
+what they did: who comes again is shown other items.
 """
 
 from __future__ import annotations

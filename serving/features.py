@@ -81,8 +81,9 @@ class OnlineFeatures:
 
         Nobody waits for it here: who needs it open calls `open`, or is told that it is away.
         """
-        import feast  # noqa: F401
+        from nightshift import featurestore
 
+        featurestore.import_feast()
         self._thread.submit(self._opened)
 
     def open(self) -> None:

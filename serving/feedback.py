@@ -33,6 +33,14 @@ def rows(request: FeedbackRequest, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
+def stored(rows: list[dict[str, Any]], new: set[str]) -> list[dict[str, Any]]:
+    """Those of the events that the log took in; of an id that comes twice, the first one."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["event_id"], row)
+    return [row for event_id, row in first.items() if event_id in new]
+
+
 def _at(n: int, event: FeedbackEvent, now: datetime) -> datetime:
     if event.at is None:
         return now

@@ -31,6 +31,7 @@ from serving.edge import Edge, NoBadInput, Problem
 from serving.exposures import Exposures
 from serving.features import OnlineFeatures
 from serving.recommending import about, prepare, recommend
+from serving.sessions import Sessions
 
 EVENTLOG_WAIT_SECONDS = 2.0  # under the timeout, so that a client hears why instead of a 504
 
@@ -50,6 +51,8 @@ class Recommender:
         self.exposures = Exposures(self.events, lambda how, n: self.counters.exposures.labels(how).inc(n))
         if config.pinned_version is None:  # a trial is no exposure of a champion
             self.exposures.start()
+        self.sessions = Sessions(self.events)
+        self.sessions.start()
         self.features = OnlineFeatures(config, VIEWS[USER_VIEW].key, config.feature_max_age_days)
         self.features.start()
         self.champion = Champion(
@@ -66,7 +69,7 @@ class Recommender:
         wanted = bundle.ready.model.user_features
         now = self.clock.now()
         found = await self.features.of(request.user_id, wanted, now)
-        answer = recommend(bundle, request, found)
+        answer = recommend(bundle, request, found, self.sessions.of(request.user_id, now), now)
         self.exposures.note(answer, now)
         self.counters.requests.labels(answer.model_version).inc()
         if not answer.known_user:
@@ -75,10 +78,11 @@ class Recommender:
 
     @bentoml.api(route="/feedback", output_spec=FeedbackResponse)
     async def feedback(self, request: FeedbackRequest, /) -> Any:
-        """Take in what users did. On disk before the answer; sending an event again changes nothing."""
+        """Take in what users did. On disk, and remembered for the next list, before the answer; sending an event again
+        changes nothing."""
         try:
             rows = events.rows(request, self.clock.now())
-            new = await asyncio.get_running_loop().run_in_executor(self.writer, self.events.append, rows)
+            new = await asyncio.get_running_loop().run_in_executor(self.writer, self.events.append_new, rows)
         except Problem as problem:
             self.counters.feedback.labels("refused").inc(len(request.events))
             return problem.response()
@@ -86,14 +90,16 @@ class Recommender:
             logging.getLogger("nightshift.serving").warning("%s", error)
             self.counters.feedback.labels("failed").inc(len(request.events))
             return Problem(503, "the event log cannot be written now: send the same events again").response()
-        self.counters.feedback.labels("accepted").inc(new)
-        self.counters.feedback.labels("duplicate").inc(len(rows) - new)
-        return FeedbackResponse(accepted=new, duplicates=len(rows) - new)
+        self.sessions.note(events.stored(rows, new))
+        self.counters.feedback.labels("accepted").inc(len(new))
+        self.counters.feedback.labels("duplicate").inc(len(rows) - len(new))
+        return FeedbackResponse(accepted=len(new), duplicates=len(rows) - len(new))
 
     @bentoml.on_shutdown
     def close(self) -> None:
         self.champion.stop()
         self.exposures.stop()
+        self.sessions.stop()
         self.events.close()
 
 

@@ -1,4 +1,8 @@
-"""Shared by all tests: a real MLflow server, and a tiny published lake. No mocks of real components."""
+"""Shared by all tests: a real MLflow server, and a tiny published lake. No mocks of real components.
+
+One run on two workers has everything: the stack's tests share one stack, so one worker has them all, begins with them
+and then helps the other, which has meanwhile begun with the files of the others.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,11 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from nightshift.commands import quiet_libraries
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
@@ -24,8 +31,30 @@ from nightshift.sources import DayBatch
 
 quiet_libraries()  # before any test imports torch, feast or mlflow
 
+hypothesis.settings.register_profile("nightshift", deadline=None)  # a busy machine is late, not wrong
+hypothesis.settings.load_profile("nightshift")
+
 TINY_START = date(2026, 9, 1)
 TINY_DAYS = 8
+STACK = "tests/stack"
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests, or all of the stack's, go to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return STACK if nodeid.startswith(f"{STACK}/") else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    config.option.loadscopereorder = False  # in the order that is made below, not by the number of tests
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The stack's tests first: they take longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(f"{STACK}/"))
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ class Family:
     name: str
     seat: str
     recipe: str  # "module:attribute", imported on use
+    studied: bool = False  # the recipe has a space of settings that `training.study` can search
 
     def load(self) -> Recipe:
         module, _, attribute = self.recipe.partition(":")
@@ -33,10 +34,14 @@ class Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE"),
+        Family("ncf", seat="recommender", recipe="training.ncf.recipe:RECIPE", studied=True),
         Family("item_knn", seat="recommender", recipe="training.baselines.item_knn:RECIPE"),
-        Family("gru", seat="forecaster", recipe="training.gru.recipe:RECIPE"),
-        Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE"),
+        Family("ease", seat="recommender", recipe="training.baselines.ease:RECIPE"),
+        Family("dae", seat="recommender", recipe="training.factors.recipe:DAE", studied=True),
+        Family("ials", seat="recommender", recipe="training.factors.recipe:IALS", studied=True),
+        Family("hybrid", seat="recommender", recipe="training.hybrid.recipe:RECIPE"),
+        Family("gru", seat="forecaster", recipe="training.gru.recipe:RECIPE", studied=True),
+        Family("transformer", seat="forecaster", recipe="training.transformer.recipe:RECIPE", studied=True),
         Family("ridge", seat="forecaster", recipe="training.baselines.ridge:RECIPE"),
         Family("lightgbm", seat="forecaster", recipe="training.baselines.lightgbm:RECIPE"),
         Family("qlora", seat="language", recipe="training.qlora.recipe:RECIPE"),

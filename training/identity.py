@@ -1,4 +1,4 @@
-"""Which versions are the same model: made of equal data by equal code with an equal seed.
+"""Which versions are the same model: made of equal data by equal code with an equal seed, from an equal start.
 
 On CPU they are equal to the last digit, whatever night they were trained on: the forecaster's weeks come once a week,
 so its seven nights train much the same models.
@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from nightshift.registry import Version
 
 MADE_OF = ("family", "content_digest", "train_start", "git_commit", "seed", "smoke")
+# Told only where there was one: the state that it went on from, settings that are not the recipe's own.
+MADE_WITH = ("warm_digest", "hyper")
 TAKEN_OUT = ("rolled_back", "rejected")
 
 
 def made_of(version: Version) -> tuple[str, ...] | None:
     """What the version was made of; None if that is not on record."""
     told = [version.tags.get(name, "") for name in MADE_OF]
-    return tuple(told) if all(told) else None
+    return (*told, *(version.tags.get(name, "") for name in MADE_WITH)) if all(told) else None
 
 
 def tries(versions: Iterable[Version]) -> int:

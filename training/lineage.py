@@ -87,7 +87,7 @@ class _Search:
         absent = [f"tag {name}" for name in TAGS if not tags.get(name)]
         absent += [f"finished run (it is {status})"] if status != "FINISHED" else []
         absent += [name for name in KEPT if name not in files]
-        recorded, changed = self._recorded() if CONTENT in files else ({}, [])
+        recorded, changed = self._recorded(self.version) if CONTENT in files else ({}, [])
         content = self.examiner.content(self.lake, self.config, self.night)
         absent += [f"content in {CONTENT}"] if CONTENT in files and not recorded else []
         exam = set(content.exam.values())
@@ -99,11 +99,12 @@ class _Search:
         if tags.get("data_digest", "") not in ("", self.examiner.digest(self.lake, window)):
             changed.append("the published data of its training window")
         unaudited, rewritten = self._days(window)
+        known, otherwise, lost = self._ancestry()
         return Lineage(
             unaudited=tuple(unaudited),
-            shared=tuple(name for name, digest in sorted(recorded.items()) if digest in exam),
-            changed=tuple([*changed, *rewritten, *self._package()]),
-            absent=tuple(absent),
+            shared=tuple(name for name, digest in sorted({**known, **recorded}.items()) if digest in exam),
+            changed=tuple([*changed, *otherwise, *rewritten, *self._package()]),
+            absent=tuple([*absent, *lost]),
             commit=tags.get("git_commit", ""),
             dirty={"true": True, "false": False}.get(tags.get("dirty", "")),
         )
@@ -121,13 +122,34 @@ class _Search:
     def _run(self) -> tuple[str, frozenset[str]]:
         return self.registry.run(self.version.run_id) if self.version.run_id else ("GONE", frozenset())
 
-    def _recorded(self) -> tuple[dict[str, str], list[str]]:
+    def _ancestry(self) -> tuple[dict[str, str], list[str], list[str]]:
+        """What it knows from the versions that it went on from, what of them has changed, and what is gone.
+
+        Their days may have left its own window, and are in its weights all the same.
+        """
+        known: dict[str, str] = {}
+        changed: list[str] = []
+        one = self.version
+        versions = {found.number: found for found in self.registry.versions(self.seat)}
+        while number := one.tags.get("warm_from"):
+            base = versions.get(int(number))
+            if base is None or base.number >= one.number:
+                return known, changed, [f"version {number}, which version {one.number} went on from"]
+            if base.tags.get("state_digest") != one.tags.get("warm_digest"):
+                changed.append(f"the state of version {number}")
+            if CONTENT not in self.registry.run(base.run_id)[1]:
+                return known, changed, [f"{CONTENT} of version {number}, which it went on from"]
+            content, otherwise = self._recorded(base)
+            known |= {f"{name} (known from version {number})": digest for name, digest in content.items()}
+            changed += [f"{name} of version {number}" for name in otherwise]
+            one = base
+        return known, changed, []
+
+    def _recorded(self, version: Version) -> tuple[dict[str, str], list[str]]:
         """What its run says it was trained on, and that list's own name if it is not the one that was tagged."""
         with TemporaryDirectory(prefix="nightshift-lineage-") as folder:
-            text = self.registry.artifact(self.version.run_id, CONTENT, Path(folder)).read_text(
-                encoding="utf-8"
-            )
-        tagged = self.version.tags.get("content_digest")
+            text = self.registry.artifact(version.run_id, CONTENT, Path(folder)).read_text(encoding="utf-8")
+        tagged = version.tags.get("content_digest")
         changed = [CONTENT] if tagged and hashlib.sha256(text.encode()).hexdigest() != tagged else []
         return json.loads(text), changed
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from nightshift import featurestore
 from nightshift.contracts.features import USER_FEATURES, USER_VIEW, numeric
+from nightshift.contracts.interactions import LOW_RATING
 from nightshift.errors import LakeError
 from nightshift.lake import Lake
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 WEIGHT = {
     "view": 1.0, "click": 1.0, "rating": 1.0, "share": 1.25, "like": 1.25, "add_to_cart": 1.25, "purchase": 1.5,
 }  # fmt: skip
-LOW_RATING = 2.0  # of 5 stars: this and less is no recommendation
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,16 @@ def reference_rows(
 
     The watch compares a new day with these: it too sees the users who came that day, at its end.
     """
-    names = numeric(USER_FEATURES)
     active = np.unique(np.stack([window.day, window.user], axis=1), axis=0)
     kept = active[np.sort(random.choice(len(active), size=min(limit, len(active)), replace=False))]
-    entities = pd.DataFrame(
-        {
-            "user_id": [window.users[user - 1] for user in kept[:, 1]],
-            "event_timestamp": [midnight(window.days[day] + timedelta(days=1)) for day in kept[:, 0]],
-        }
-    )
+    users = [window.users[user - 1] for user in kept[:, 1]]
+    return reference_of(store, users, [window.days[day] for day in kept[:, 0]])
+
+
+def reference_of(store: FeatureStore, users: list[str], days: list[date]) -> pd.DataFrame:
+    """Every numeric feature of users as published at the end of a day of each."""
+    names = numeric(USER_FEATURES)
+    ends = [midnight(day + timedelta(days=1)) for day in days]
+    entities = pd.DataFrame({"user_id": users, "event_timestamp": ends})
     found = featurestore.historical(store, entities, [f"{USER_VIEW}:{name}" for name in names])
     return found[names].astype(np.float64).reset_index(drop=True)

@@ -25,6 +25,7 @@ METRICS = {
     "coverage_at_10": Metric("coverage@10"),
     "novelty_at_10": Metric("novelty@10", spec=".2f"),
     "miscalibration_at_10": Metric("miscalibration@10", higher_is_better=False, spec=".3f"),
+    "calibration_error_at_10": Metric("calibration error@10", higher_is_better=False, spec=".4f"),
     # --- the forecaster's exam
     "mse": Metric("MSE", higher_is_better=False, spec=".2f"),
     "mae": Metric("MAE", higher_is_better=False, spec=".3f"),

@@ -123,10 +123,13 @@ def _exam_of(config: Settings, day: date) -> tuple[Exam, Scores]:
 
 
 def figures(prefix: str, scores: Scores | None, digest: str) -> dict[str, Any]:
-    """Every metric's mean, and `<metric>_interval` [low, high] of each per-user one; None without scores."""
+    """Every metric's mean, and `<metric>_interval` [low, high] of each per-user one; None without scores.
+
+    None, too, for a metric that the model has no figure of.
+    """
     result: dict[str, Any] = {}
     for metric in METRICS:
-        result[f"{prefix}{metric}"] = scores.means()[metric] if scores else None
+        result[f"{prefix}{metric}"] = scores.means().get(metric) if scores else None
     for metric in PER_USER:
         result[f"{prefix}{metric}_interval"] = (
             mean_interval(scores.per_unit[metric], confidence=CONFIDENCE, draws=DRAWS, seed=seed_from(digest))

@@ -90,11 +90,12 @@ class Trained:
     measures: figures of the training itself (speed, memory), not of the model.
     figures: file name → Matplotlib figure (learning curve, SHAP), logged as PNG.
     tables: name → rows, shown as a table on the run's page.
-    folders: name → folder of files that the page keeps.
+    folders: name → folder of files that the page keeps. One named `state` is what `Setup.warm` gives a later night.
     scratch: folders that are of no use once the model is submitted (checkpoints to resume from).
     features: what the model was trained on, as Feast names them.
     reference: a sample of the training features, for the drift watch.
     data: what was learnt from; `table` is what it is called in MLflow.
+    fresh: why nothing was taken over from `Setup.warm`; empty if it was, or if there was none to go on from.
     """
 
     package: Package
@@ -109,6 +110,7 @@ class Trained:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
     scratch: tuple[Path, ...] = ()
+    fresh: str = ""
 
 
 class Recipe(Protocol):

@@ -18,22 +18,38 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nightshift import retrains, studies
 from nightshift.commands import emit, run_command
 from nightshift.lake import Lake
+from nightshift.packages import package_digest
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
+from nightshift.versions import Version
+from training import warm
 from training.exams import examiner
 from training.families import FAMILIES, Family
 from training.lineage import listed
-from training.recipe import LogEpoch, Night, Trained
+from training.recipe import LogEpoch, Night, Setup, Trained
+
+if TYPE_CHECKING:
+    from nightshift.registry import Registry
 
 
 def train(
-    family: Family, day: date, config: Settings, *, smoke: bool, seed: int, no_exam: bool = False
+    family: Family,
+    day: date,
+    config: Settings,
+    *,
+    smoke: bool,
+    seed: int,
+    no_exam: bool = False,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Train, log and submit; returns the step's result.
+
+    full: start from nothing, whatever could be gone on from.
 
     Raises:
         LakeError, FeatureError: the night is not published or its features are not built.
@@ -63,7 +79,14 @@ def train(
     kind = "-no-exam" if no_exam else ""
     run_name = f"{family.name}-{night.night}{kind}"
     task = f"{family.name}@{night.night}{kind}"
-    registry.champion(SEATS[family.seat])  # MLflow is down? Then say so before the work, not after it.
+    # MLflow is down? Then this says so before the work, not after it.
+    chosen, base = _start(registry, config, family, night, tags, full=full)
+    if chosen.hyper:
+        tags["hyper"] = studies.tag(chosen.hyper)
+    if (
+        chosen.proposal is not None
+    ):  # before the training: a retry of this night tries it again, another does not
+        studies.write(config, chosen.proposal)
     with (
         open_run(registry.client, f"nightshift/{family.seat}", run_name, task, tags) as run,
         tempfile.TemporaryDirectory(prefix="nightshift-") as folder,
@@ -75,18 +98,65 @@ def train(
             run.epoch(epoch, metrics)
             show(epoch, metrics)
 
+        base, state = warm.fetch(registry, base, Path(folder) / "warm")
         trained = family.load().train(
-            night, config, Path(folder), smoke=smoke, seed=seed, log_epoch=log_epoch
+            night,
+            config,
+            Path(folder),
+            smoke=smoke,
+            seed=seed,
+            log_epoch=log_epoch,
+            setup=Setup(chosen.hyper, state),
         )
+        tags |= _ancestry(base, trained, night)
+        run.tags(tags)
         run.params(trained.params)
         run.results(trained, digest, source=str(lake.root))
         run.lineage(content)
         version = registry.submit(
             SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags
         )
+    if chosen.proposal is not None:
+        studies.write(config, replace(chosen.proposal, version=version.number))
     for done in trained.scratch:
         shutil.rmtree(done, ignore_errors=True)
-    return _result(family, version.number, run.id, trained, time.monotonic() - began)
+    return _result(family, version, trained, time.monotonic() - began)
+
+
+def _start(
+    registry: Registry, config: Settings, family: Family, night: Night, tags: dict[str, str], *, full: bool
+) -> tuple[studies.Chosen, warm.Base]:
+    """Tonight's settings, and what the training goes on from, by what the registry tells."""
+    seat = SEATS[family.seat]
+    champion, versions = registry.champion(seat), registry.versions(seat, family=family.name)
+    if tags["smoke"] == "true":
+        return studies.Chosen(), warm.Base(None, "a smoke night")
+    same = ("night", "seed", "smoke")
+    again = [one for one in versions if all(one.tags.get(name) == tags.get(name, "-") for name in same)]
+    chosen = studies.choose(
+        studies.read(config, family.name) if "night" in tags else None,  # without an exam nothing is tried
+        champion,
+        again[0] if again else None,
+        family=family.name,
+        night=night.night,
+        train_end=night.train_end,
+    )
+    if full:
+        return chosen, warm.Base(None, warm.ASKED)
+    drifts = retrains.requested(config, seat.name)
+    made = {"seed": tags["seed"], "hyper": studies.tag(chosen.hyper)}
+    return chosen, warm.choose(
+        versions, champion, night, drifts, full_days=config.full_retrain_days, made=made
+    )
+
+
+def _ancestry(base: warm.Base, trained: Trained, night: Night) -> dict[str, str]:
+    """Where the model comes from, in tags; none for a family that keeps no state to go on from."""
+    if warm.STATE not in trained.folders:
+        return {}
+    if base.version is not None and trained.fresh:
+        base = warm.Base(None, f"the state of version {base.version.number} does not fit: {trained.fresh}")
+    return base.tags(night, package_digest(trained.folders[warm.STATE]))
 
 
 def _window(night: Night) -> dict[str, str]:
@@ -100,12 +170,14 @@ def _night_tags(family: Family, night: Night, *, no_exam: bool) -> dict[str, str
     return tags
 
 
-def _result(family: Family, version: int, run_id: str, trained: Trained, seconds: float) -> dict[str, Any]:
+def _result(family: Family, version: Version, trained: Trained, seconds: float) -> dict[str, Any]:
+    told = ("warm_from", "full_retrain_reason", "hyper")
     return {
         "family": family.name,
         "seat": family.seat,
-        "version": version,
-        "run_id": run_id,
+        "version": version.number,
+        "run_id": version.run_id,
+        **{name: version.tags[name] for name in told if name in version.tags},
         "metrics": trained.metrics,
         **({"measures": trained.measures} if trained.measures else {}),
         "epochs": trained.params.get("epochs"),
@@ -146,11 +218,18 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="in seconds, for the plumbing's sake")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-exam", action="store_true", help="train on every day; the gate never sees it")
+    parser.add_argument("--full", action="store_true", help="from nothing, not on from an earlier version")
     options = parser.parse_args()
     config = settings()
     family = FAMILIES[options.family]
     result = train(
-        family, options.night, config, smoke=options.smoke, seed=options.seed, no_exam=options.no_exam
+        family,
+        options.night,
+        config,
+        smoke=options.smoke,
+        seed=options.seed,
+        no_exam=options.no_exam,
+        full=options.full,
     )
     emit(config, options.night, f"{'no-exam' if options.no_exam else 'train'}-{family.name}", result)
 

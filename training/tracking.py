@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import RegistryError
+from nightshift.moves import TAG_LIMIT
 from nightshift.settings import PROJECT
 from training.lineage import CONTENT
 from training.recipe import Package, Trained
@@ -54,6 +55,11 @@ class Run:
 
         self.client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
 
+    def tags(self, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.id, tags=[RunTag(k, v[:TAG_LIMIT]) for k, v in tags.items()])
+
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """A point on each curve `epoch/<metric>`; sent in batches."""
         from mlflow.entities import Metric
@@ -62,6 +68,44 @@ class Run:
         self._waiting += [Metric(f"epoch/{k}", float(v), now, number) for k, v in metrics.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
+
+    def results_of(self, metrics: dict[str, float]) -> None:
+        """Final figures, by their own names."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+
+    def figure(self, name: str, figure: Any) -> None:
+        self.client.log_figure(self.id, figure, f"figures/{name}")
+
+    @contextmanager
+    def nested(self, name: str, tags: dict[str, str]) -> Iterator[Run]:
+        """A run under this one. It ends FINISHED, KILLED if it is told to stop, else FAILED.
+
+        A pruned trial is FINISHED, for it was meant to end; its tag `state` tells.
+        """
+        from optuna import TrialPruned
+
+        own = self.client.get_run(self.id)
+        above = {
+            "mlflow.parentRunId": self.id,
+            TASK_TAG: own.data.tags[TASK_TAG],
+        }  # an orphan is closed with it
+        created = self.client.create_run(own.info.experiment_id, run_name=name, tags={**above, **tags})
+        run, status = Run(self.client, created.info.run_id), "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        except TrialPruned:
+            status = "FINISHED"
+            raise
+        except (StoppedError, KeyboardInterrupt):
+            status = "KILLED"
+            raise
+        finally:
+            run.flush()
+            self.client.set_terminated(run.id, status)
 
     def flush(self) -> None:
         if self._waiting:

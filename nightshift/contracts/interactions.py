@@ -13,6 +13,7 @@ from nightshift.contracts.table import TIMESTAMP, Column, Contract
 KINDS = ("view", "click", "add_to_cart", "purchase", "like", "share", "rating")
 DEVICES = ("mobile", "desktop", "tablet", "unknown")
 CHANNELS = ("search", "home", "recommendation", "email", "unknown")
+LOW_RATING = 2.0  # of 5 stars: this and less is no recommendation
 
 INTERACTIONS = Contract(
     name="interactions",
@@ -151,3 +152,8 @@ ITEMS = Contract(
         },
     ),
 )
+
+
+def tells_taste(kind: str, value: float | None) -> bool:
+    """Whether who did this may like such items: everything but a low rating, for who looks has at least chosen."""
+    return kind != "rating" or value is None or value > LOW_RATING

@@ -17,7 +17,8 @@ import pytest
 from nightshift.settings import PROJECT
 from training.families import FAMILIES
 
-NAMES = ("nightly", "watch")
+FIRST = {"nightly": "plan", "watch": "plan", "study": "study"}  # DAG → its first task
+NAMES = tuple(FIRST)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,8 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
         patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
         patch.syspath_prepend(str(PROJECT / "dags"))
-        return {name: importlib.import_module(name).plan.dag for name in NAMES}
+        patch.delenv("NIGHTSHIFT_STUDY_SCHEDULE", raising=False)
+        return {name: getattr(importlib.import_module(name), first).dag for name, first in FIRST.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,6 +94,16 @@ def test_live_outcomes_are_judged_whatever_becomes_of_the_day(dags: dict[str, An
     assert not outcomes.outlets, "a rollback asks for no retrain"
 
 
+def test_a_study_runs_by_hand_in_the_gpu_pool_for_as_long_as_the_form_says(dags: dict[str, Any]) -> None:
+    study = dags["study"]
+    assert type(study.timetable).__name__ == "NullTimetable", "off unless it is given a schedule"
+    (task,) = study.tasks
+    assert task.pool == "gpu"
+    assert task.bash_command.endswith(" -m training.study {{ params.family }} --minutes {{ params.minutes }}")
+    studied = [name for name, family in FAMILIES.items() if family.studied]
+    assert study.params.get_param("family").schema["enum"] == studied and study.params["family"] in studied
+
+
 @pytest.mark.parametrize("drift", [True, False])
 def test_the_request_of_a_retrain_succeeds_on_drift_and_is_skipped_without(
     dags: dict[str, Any], drift: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,7 +157,7 @@ def test_reading_the_dags_loads_no_heavy_library(tmp_path: Path) -> None:
         "pyarrow",
         "bentoml",
     ]
-    script = f"import nightly, watch, sys; print([m for m in {heavy} if m in sys.modules])"
+    script = f"import nightly, watch, study, sys; print([m for m in {heavy} if m in sys.modules])"
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path),

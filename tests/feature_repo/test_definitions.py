@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from nightshift.contracts.features import ITEM_VIEW, SERVICES, TOPIC_VIEW, USER_VIEW, VIEWS, numeric
-from nightshift.featurestore import REPO
+from nightshift.featurestore import REPO, import_feast
 
 
 @pytest.fixture
 def views(tmp_path):
+    import_feast()
     from feature_repo.views import feature_views
 
     return feature_views(tmp_path / "features")

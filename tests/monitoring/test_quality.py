@@ -10,13 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from great_expectations.expectations import ExpectColumnValuesToBeBetween
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring import quality
 from monitoring.quality import Auditor, Report, audit_night, known_items, refusal
-from monitoring.suites import suite
 from nightshift.commands import read_step, run_command
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INTERACTIONS, indicators
 from nightshift.contracts.table import FINITE
@@ -78,18 +76,33 @@ def numbers() -> st.SearchStrategy[float]:
     return st.one_of(st.floats(), st.sampled_from(edges))
 
 
+@pytest.fixture(scope="module")
+def bounds() -> dict[str, list[Any]]:
+    """By contract, the suite's expectations of bounds that hold for every row."""
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween  # takes seconds to import
+
+    from monitoring.suites import suite
+
+    return {
+        name: [
+            e
+            for e in suite(contract).expectations
+            if isinstance(e, ExpectColumnValuesToBeBetween) and not e.row_condition
+        ]
+        for name, contract in CONTRACTS.items()
+    }
+
+
 @given(st.data(), st.sampled_from(sorted(CONTRACTS)))
-def test_what_fits_a_contract_is_within_the_bounds_of_its_suite(data: st.DataObject, name: str) -> None:
+def test_what_fits_a_contract_is_within_the_bounds_of_its_suite(
+    bounds: dict[str, list[Any]], data: st.DataObject, name: str
+) -> None:
     contract = CONTRACTS[name]
     given = {c.name: data.draw(numbers()) for c in contract.columns if pa.types.is_floating(c.type)}
     row = {**contract.sample[0], **given}
-    bounds = [
-        e
-        for e in suite(contract).expectations
-        if isinstance(e, ExpectColumnValuesToBeBetween) and e.column in given and not e.row_condition
-    ]
-    assert {e.column for e in bounds} == set(given), "every number has bounds"
-    within = all(e.min_value <= given[e.column] <= e.max_value for e in bounds)
+    its = [e for e in bounds[name] if e.column in given]
+    assert {e.column for e in its} == set(given), "every number has bounds"
+    within = all(e.min_value <= given[e.column] <= e.max_value for e in its)
     assert contract.fits(row) == within
 
 

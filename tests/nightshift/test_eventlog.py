@@ -85,6 +85,30 @@ def test_the_same_id_again_changes_nothing(log: EventLog) -> None:
     assert {row["item_id"] for row in rows} == {"i1"}
 
 
+def test_what_was_new_is_told_by_id_and_of_an_id_twice_the_first_stands(log: EventLog) -> None:
+    assert log.append_new([an_event("e2"), an_event("e1"), an_event("e1", item_id="x")]) == {"e1", "e2"}
+    assert log.append_new([an_event("e1", item_id="y"), an_event("e3")]) == {"e3"}
+    assert log.append_new([]) == set()
+    assert {row["event_id"]: row["item_id"] for row in log.claim(NIGHT)}["e1"] == "i1"
+
+
+def test_the_latest_events_are_those_that_reached_us_last_whenever_they_happened_and_whoever_claimed_them(
+    log: EventLog,
+) -> None:
+    log.append(
+        [an_event("first", item_id="a", at=NOON), an_event("second", item_id="b", kind="rating", value=1.0)]
+    )
+    log.claim(NIGHT)
+    between = datetime.now(UTC)
+    log.append([an_event("third", item_id="c", at=NOON - timedelta(days=3))])
+    rows = log.latest(10)
+    assert [row["item_id"] for row in rows] == ["a", "b", "c"]
+    assert rows[1] == {"user_id": "u1", "item_id": "b", "kind": "rating", "value": 1.0, "at": NOON}
+    assert [row["item_id"] for row in log.latest(2)] == ["b", "c"]
+    assert [row["item_id"] for row in log.latest(10, between)] == ["c"]
+    assert log.latest(10, datetime.now(UTC)) == []
+
+
 def test_a_night_claims_up_to_its_end_and_again_the_same(log: EventLog) -> None:
     midnight = datetime(2026, 9, 29, tzinfo=UTC)
     early, last, after = NOON - timedelta(days=40), midnight - timedelta(microseconds=1), midnight

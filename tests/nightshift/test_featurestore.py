@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+import typeguard
 
 from feature_repo.build import build
+from nightshift import featurestore
 from nightshift.contracts import INDICATORS, INTERACTIONS
 from nightshift.contracts.features import (
     ITEM_FEATURES,
@@ -48,6 +50,24 @@ def home(tiny_home, tmp_path_factory) -> Settings:
     assert last is not None
     build(settings, last)
     return settings
+
+
+def test_while_feast_is_imported_typeguard_compiles_nothing_and_then_it_does_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, seen = typeguard.typechecked, []
+
+    class Feasts:
+        """As Feast declares its classes."""
+
+    def importing(name: str) -> None:
+        seen.append(typeguard.typechecked(Feasts))
+        raise ImportError(name)
+
+    monkeypatch.setattr(featurestore.importlib, "import_module", importing)
+    with pytest.raises(ImportError, match="feast"):
+        featurestore.import_feast()
+    assert seen == [Feasts] and typeguard.typechecked is real
 
 
 @pytest.fixture(scope="module")

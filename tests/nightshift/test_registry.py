@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -17,13 +19,29 @@ import pytest
 from nightshift.errors import PackageError, RegistryError
 from nightshift.registry import Registry, _redacted
 from nightshift.seats import RECOMMENDER, Seat
-from nightshift.settings import Settings
+from nightshift.settings import PROJECT, Settings
 
 
 def test_an_empty_seat_has_no_champion_no_versions_and_no_history(registry: Registry, seat: Seat) -> None:
     assert registry.champion(seat) is None
     assert registry.versions(seat) == []
     assert registry.history(seat) == []
+
+
+def test_asking_the_registry_imports_neither_feast_nor_torch(mlflow_server: Settings) -> None:
+    ask = (
+        "import sys\n"
+        "from nightshift.registry import Registry\n"
+        "from nightshift.seats import RECOMMENDER\n"
+        "from nightshift.settings import settings\n"
+        "Registry(settings()).champion(RECOMMENDER)\n"
+        "print([name for name in ('feast', 'torch') if name in sys.modules])"
+    )
+    environment = {**os.environ, "NIGHTSHIFT_MLFLOW_URL": mlflow_server.mlflow_uri}
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=environment, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n", done.stderr[-2000:]
 
 
 def test_a_submitted_candidate_is_found_by_its_tags_and_sits_nowhere(

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +13,7 @@ from rich.console import Console
 
 from nightshift.errors import SourceError
 from nightshift.replay import Say, each_night, plot, replay_settings, show, source_days
-from nightshift.settings import Settings
+from nightshift.settings import PROJECT, Settings
 from nightshift.sources import open_source
 
 ROWS = [
@@ -77,3 +81,20 @@ def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path
     assert "not blessed" in told and "v2" in told and "0.110 ±0.020" in told and "all" in told
     plot(ROWS, tmp_path / "deep" / "replay.png", title="a replay")
     assert (tmp_path / "deep" / "replay.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_replay_judges_each_production_model_by_the_next_day_and_reaches_nothing_that_runs(
+    tmp_path: Path,
+) -> None:
+    small = {"market_users": 200, "market_items": 100, "market_topics": 10, "market_conversations": 0}
+    real = Settings(_env_file=None, home=tmp_path / "var", mlflow_url="http://127.0.0.1:9", **small)  # type: ignore[call-arg,arg-type]
+    night, own = real.market_start + timedelta(days=7), tmp_path / "own"
+    command = [str(Path(sys.executable).parent / "nightshift"), "replay", "--source", "market", "--history", "8",
+               "--from", str(night), "--to", str(night), "--home", str(own), "--png", str(own / "out.png")]  # fmt: skip
+    environment = {**os.environ, **real.exportable()}
+    done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (row,) = json.loads((own / "out.json").read_text())
+    assert row["night"] == str(night) and row["scored_day"] == str(night + timedelta(days=1))
+    assert row["users"] > 0 and row["popularity_hr_at_10"] > 0
+    assert (own / "out.png").exists() and not (tmp_path / "var").exists()

@@ -21,10 +21,13 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def an_answer(request_id: str, user_id: str = "u1") -> RecommendResponse:
-    items = [RecommendedItem(item_id=f"i{n}", title="", score=1.0, rank=n, reason="") for n in (1, 2, 3)]
+    items = [
+        RecommendedItem(item_id=f"i{n}", title="", category="", score=1.0, confidence=None, rank=n, reason="")
+        for n in (1, 2, 3)
+    ]
     return RecommendResponse(
         request_id=request_id, user_id=user_id, known_user=True, items=items, model_version="4",
-        features_at=None, note=None,
+        recent_items_used=0, features_at=None, note=None,
     )  # fmt: skip
 
 

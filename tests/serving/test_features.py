@@ -136,8 +136,7 @@ def test_a_bulk_read_of_a_store_that_hangs_ends_in_time_holds_up_no_request_and_
 def test_a_service_starts_while_a_store_that_hangs_is_opened(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import feast  # noqa: F401 - seconds, once per process
-
+    featurestore.import_feast()  # seconds, once per process
     monkeypatch.setattr(features, "OPEN_SECONDS", 0.05)
     store.delay = 1.0
     began = time.monotonic()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nightshift.contracts import INTERACTIONS
 from nightshift.seats import FeedbackEvent, FeedbackRequest
 from serving.edge import Problem
-from serving.feedback import AHEAD, EARLIEST, rows
+from serving.feedback import AHEAD, EARLIEST, rows, stored
 
 NOW = datetime(2026, 9, 29, 15, tzinfo=UTC)
 
@@ -74,3 +74,13 @@ def test_the_problem_names_the_event_among_many() -> None:
     good, bad = one().events[0], one(kind="rating").events[0]
     with pytest.raises(Problem, match=r"events\[2\]\.value"):
         rows(FeedbackRequest(events=[good, good, bad]), NOW)
+
+
+def test_of_what_was_sent_the_events_that_were_taken_in_are_told_each_id_once() -> None:
+    sent = [
+        {"event_id": "a", "item_id": "1"},
+        {"event_id": "a", "item_id": "2"},
+        {"event_id": "b", "item_id": "3"},
+    ]
+    assert [row["item_id"] for row in stored(sent, {"a"})] == ["1"]
+    assert stored(sent, set()) == []

@@ -19,12 +19,12 @@ from tests.conftest import free_port
 
 START, HISTORY = date(2026, 9, 1), 14
 FIRST_NIGHT = START + timedelta(days=HISTORY - 1)
-DRIFT_DAY = FIRST_NIGHT + timedelta(days=4)
+DRIFT_DAY = FIRST_NIGHT + timedelta(days=1)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings of a small market with its drift planted a few nights in."""
+    """Settings of a small market with its drift planted on the day after the first night."""
     values = {
         "home": tmp_path_factory.mktemp("stack") / "var",
         "market_users": 600,

@@ -86,29 +86,48 @@ def first_winner(small: Settings) -> int:
     return int(report["gates"]["recommender"]["production"])
 
 
-def test_the_second_night_takes_the_next_day_with_its_feedback_and_has_a_champion_to_beat(
+def test_the_day_before_the_drift_starts_nothing(small: Settings, stack: Airflow) -> None:
+    calm = DRIFT_DAY - timedelta(days=1)  # the newest published day
+    assert Lake(small.lake_dir).last_day() == calm
+    (small.nights_dir / calm.isoformat() / "report.json").rename(small.home / "report.kept")
+    states = finish(stack, "watch", stack.trigger("watch", {}))
+    assert states["compare"] == "success" and states["request_retrain"] == "skipped"
+    seen = read_step(small, calm, "watch")
+    assert seen is not None and seen["drift"] is False, seen
+    assert seen["seats"]["forecaster"]["champion"], "every seat's champion is compared"
+    (small.home / "report.kept").rename(small.nights_dir / calm.isoformat() / "report.json")
+
+
+def test_drift_starts_a_retrain_by_itself_which_takes_the_next_day_with_its_feedback_and_has_a_champion_to_beat(
     small: Settings, stack: Airflow
 ) -> None:
     waiting = EventLog(small.eventlog_uri).pending()
     told = talk_with_the_coach(small, "배터리 재활용 일이 지루해요. 제 번호는 010-1234-5678이에요.")
-    chosen = ["ncf", "ridge", "qlora"]
-    run = stack.trigger("nightly", {"smoke": True, "families": chosen})  # no night: the data say which
-    assert succeeded(finish(stack, "nightly", run), *chosen)
-    night = FIRST_NIGHT + timedelta(days=1)
-    report = read_step(small, night, "report")
-    assert report is not None and report["counts"]["events.kept"] == waiting + 1 > 1
+    known = {run["dag_run_id"] for run in runs_of(stack)}
+    states = finish(stack, "watch", stack.trigger("watch", {}))
+    assert states["request_retrain"] == "success"
+    seen = read_step(small, DRIFT_DAY, "watch")
+    assert seen is not None and seen["drift"] is True
+    (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
+    assert begun["run_type"] == "asset_triggered"
+    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]), *FAMILIES)
+    report = read_step(small, DRIFT_DAY, "report")
+    assert report is not None, "the drifted day's night was run at once"
+    assert report["counts"]["events.kept"] == waiting + 1 > 1
     (kept,) = (
-        row for row in Lake(small.lake_dir).read("conversations", night, night).to_pylist()
+        row for row in Lake(small.lake_dir).read("conversations", DRIFT_DAY, DRIFT_DAY).to_pylist()
         if row["conversation_id"] == told
     )  # fmt: skip
     assert kept["messages"][0]["content"] == "배터리 재활용 일이 지루해요. 제 번호는 [전화번호]이에요."
     gate = report["gates"]["recommender"]
-    assert gate["champion"] == first_winner(small) and gate["champion_metrics"]
-    assert gate["decision"] in ("promote", "keep")
-    forecasts = report["gates"]["forecaster"]
-    assert forecasts["champion_metrics"] and forecasts["decision"] in ("promote", "keep")
-    talks = report["gates"]["language"]
-    assert talks["champion_metrics"] and talks["decision"] in ("promote", "keep")
+    assert gate["champion"] == first_winner(small)
+    for seat in SEATS:
+        gate = report["gates"][seat]
+        assert gate["champion_metrics"] and gate["decision"] in ("promote", "keep")
+
+
+def runs_of(airflow: Airflow) -> list[dict[str, Any]]:
+    return list(airflow.call("GET", "/dags/nightly/dagRuns", params={"limit": 100})["dag_runs"])
 
 
 def talk_with_the_coach(small: Settings, text: str) -> str:
@@ -182,34 +201,6 @@ def slots(airflow: Airflow, number: int) -> None:
     airflow.call("PATCH", "/pools/lake", json=body)
 
 
-def test_drift_starts_a_retrain_by_itself_and_the_day_before_does_not(
-    small: Settings, stack: Airflow
-) -> None:
-    calm = DRIFT_DAY - timedelta(days=2)  # the newest published day; the one between is in quarantine
-    assert Lake(small.lake_dir).last_day() == calm
-    (small.nights_dir / calm.isoformat() / "report.json").rename(small.home / "report.kept")
-    states = finish(stack, "watch", stack.trigger("watch", {}))
-    assert states["compare"] == "success" and states["request_retrain"] == "skipped"
-    seen = read_step(small, calm, "watch")
-    assert seen is not None and seen["drift"] is False, seen
-    assert seen["seats"]["forecaster"]["champion"], "every seat's champion is compared"
-    (small.home / "report.kept").rename(small.nights_dir / calm.isoformat() / "report.json")
-
-    known = {run["dag_run_id"] for run in runs_of(stack)}
-    states = finish(stack, "watch", stack.trigger("watch", {}))
-    assert states["request_retrain"] == "success"
-    seen = read_step(small, DRIFT_DAY, "watch")
-    assert seen is not None and seen["drift"] is True
-    (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
-    assert begun["run_type"] == "asset_triggered"
-    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]), *FAMILIES)
-    assert read_step(small, DRIFT_DAY, "report") is not None, "the drifted day's night was run at once"
-
-
-def runs_of(airflow: Airflow) -> list[dict[str, Any]]:
-    return list(airflow.call("GET", "/dags/nightly/dagRuns", params={"limit": 100})["dag_runs"])
-
-
 def test_a_rollback_is_live_in_the_service_within_five_seconds(small: Settings, stack: Airflow) -> None:
     registry = Registry(small)
     champion = registry.champion(RECOMMENDER)
@@ -265,11 +256,3 @@ def test_a_taken_port_is_named_with_what_to_do(small: Settings, stack: Airflow) 
     elsewhere = small.model_copy(update={"home": small.home.parent / "elsewhere"})
     with pytest.raises(StackError, match=rf"port {small.mlflow_port} .*NIGHTSHIFT_MLFLOW_PORT"):
         Stack(elsewhere).up(lambda _: None)
-
-
-def test_stopping_leaves_no_process_behind(small: Settings, stack: Airflow) -> None:
-    family = [
-        p for leader in Stack(small).running().values() for p in [leader, *leader.children(recursive=True)]
-    ]
-    Stack(small).down(lambda _: None)
-    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []

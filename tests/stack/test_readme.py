@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -16,8 +15,7 @@ import pytest
 from nightshift.airflow_api import Airflow
 from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Stack, service_uri
-from tests.stack.conftest import FIRST_NIGHT
+from nightshift.stack import service_uri
 from tests.stack.test_nights import until
 
 pytestmark = pytest.mark.stack
@@ -26,8 +24,8 @@ PAGES = (
     "README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md", "docs/gate.md",
 )  # fmt: skip
 # Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; the replay and the
-# backtest of the real data take minutes, so a short replay of the market stands for them below, and
-# tests/nightshift/test_backtest.py; tests/benchmarks/ runs what the benchmark is made of.
+# backtest of the real data take minutes, so a short one of the market in tests/nightshift/test_replay.py
+# stands for them, and test_backtest.py beside it; tests/benchmarks/ runs what the benchmark is made of.
 ELSEWHERE = {
     "make run",
     "make test",
@@ -60,10 +58,8 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def environment(small: Settings, stack: Airflow) -> dict[str, str]:
-    Stack(small).up(lambda _: None)  # the nights' last test stopped it
-    until(
-        lambda: httpx.get(f"{service_uri(small, LANGUAGE)}/model").json()["version"]
-    )  # its base takes a while
+    coach = f"{service_uri(small, LANGUAGE)}/model"
+    until(lambda: httpx.get(coach).json()["version"])  # its base takes a while
     return {**os.environ, **small.exportable(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -86,17 +82,3 @@ def test_a_command_of_the_pages_works(command: str, small: Settings, environment
         ]
         for answer in events or [done.stdout]:
             assert "error" not in json.loads(answer), done.stdout
-
-
-def test_a_replay_judges_each_production_model_by_the_next_day(
-    small: Settings, environment: dict[str, str], tmp_path: Path
-) -> None:
-    night = FIRST_NIGHT
-    command = ["nightshift", "replay", "--source", "market", "--from", str(night), "--to", str(night),
-               "--history", "14", "--home", str(tmp_path), "--png", str(tmp_path / "out.png")]  # fmt: skip
-    done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    (row,) = json.loads((tmp_path / "out.json").read_text())
-    assert row["night"] == str(night) and row["scored_day"] == str(night + timedelta(days=1))
-    assert row["users"] > 0 and row["popularity_hr_at_10"] > 0
-    assert (tmp_path / "out.png").exists()

@@ -15,10 +15,11 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow.models import infer_signature
 
+from nightshift.confidence import checked
 from nightshift.contracts.features import TOPIC_FEATURES, TOPIC_VIEW, USER_FEATURES, VIEWS, numeric
 from nightshift.language.bases import BaseRef
 from nightshift.language.engine import Engine, open_engine
-from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS, Seat
+from nightshift.seats import CONTEXT, FORECASTER, LANGUAGE, RECOMMENDER, SEATS, Seat
 from nightshift.settings import Settings
 from training.exams.forecasts import ANSWER
 from training.families import FAMILIES
@@ -128,6 +129,35 @@ def test_only_users_of_the_window_are_known_and_have_seen_anything(model: Any) -
     assert len(model.seen("a stranger")) == 0
     seen = model.seen("u000")
     assert seen.dtype == np.int64 and 0 < len(seen) == len(set(seen)) and seen.max() < len(model.items)
+
+
+@families_of(RECOMMENDER)
+def test_whatever_a_request_brings_along_the_scores_stay_finite_and_an_unknown_context_changes_nothing(
+    model: Any,
+) -> None:
+    wanted = list(getattr(model, "context", []))
+    assert set(wanted) <= set(CONTEXT)
+    told = {
+        "recent_items": [model.items[0], "an item of tomorrow"],
+        "hour": 23,
+        "device": "mobile",
+        "channel": "home",
+    }
+    rows = people("u000", "a stranger")
+    for values in (told, {**told, "recent_items": []}):
+        known = rows.assign(**{name: pd.Series([values[name]] * 2, dtype=object) for name in wanted})
+        scores = model.score(known)
+        assert scores.shape == (2, len(model.items)) and np.isfinite(scores).all()
+    unknown = rows.assign(**{name: pd.Series([None] * 2, dtype=object) for name in wanted})
+    np.testing.assert_allclose(model.score(unknown), model.score(rows), atol=1e-6)
+
+
+@families_of(RECOMMENDER)
+def test_how_sure_it_is_stands_in_the_package_and_on_the_runs_page(model: Any, trained: Trained) -> None:
+    calibration = checked(model.calibration)
+    assert calibration is not None and calibration.dtype == np.float64
+    assert 0 <= trained.metrics["calibration_error_at_10"] < 0.2
+    assert "reliability.png" in trained.figures
 
 
 @families_of(RECOMMENDER)

@@ -9,9 +9,11 @@ days say what the model is worth, and what other numbers of neighbours would hav
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from nightshift.settings import Settings
 from training.baselines import item_knn_explain as explain
 from training.baselines import item_knn_predictor as predictor
 from training.baselines.neighbours import Hyper, fit, in_memory
+from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
 from training.meetings import Meetings, read_meetings, reference_rows
 from training.pictures import beeswarm
@@ -35,15 +38,20 @@ TRIED = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # numbers of neighbours on the curve, 
 
 @dataclass
 class Validated:
-    """What the last training days said: NDCG@100 by number of neighbours, and every figure of the kept number."""
+    """What the last training days said: NDCG@100 by number of neighbours; of the kept number every figure, and how sure
+    it may be of what it shows."""
 
     neighbours: list[int] = field(default_factory=list)
     ndcg: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    calibrated: Calibrated | None = None
 
 
-class ItemKNNRecipe:
-    """Item-kNN for the recommender seat."""
+class HistoryRecipe:
+    """Item-kNN, or what is served as it is, for the recommender seat. fit: the arrays that the predictor takes."""
+
+    def __init__(self, fit: Callable[[Meetings, Any], dict[str, np.ndarray]], defaults: Hyper) -> None:
+        self.fit, self.defaults = fit, defaults
 
     def train(
         self,
@@ -56,13 +64,15 @@ class ItemKNNRecipe:
         log_epoch: LogEpoch,
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
+        hyper, random = setup.applied(self.defaults), np.random.default_rng(seed)
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)
-        validated = _validate(window, exam, cut, hyper, (1.0,) if smoke else TRIED, log_epoch)
-        arrays = fit(window, hyper)
+        validated = _validate(self.fit, window, exam, cut, hyper, (1.0,) if smoke else TRIED, log_epoch)
+        arrays, calibrated = self.fit(window, hyper), validated.calibrated
+        if calibrated is not None:
+            arrays["calibration"] = calibrated.knots
         return Trained(
             package=write(window, hyper, arrays, workdir),
             params={
@@ -80,14 +90,16 @@ class ItemKNNRecipe:
             figures={
                 "learning_curve.png": explain.curve(validated.neighbours, validated.ndcg, hyper.neighbours),
                 "shap.png": beeswarm(explain.attributions(window, hyper, arrays, random)),
+                **({"reliability.png": calibrated.figure()} if calibrated is not None else {}),
             },
         )
 
 
-RECIPE = ItemKNNRecipe()
+RECIPE = HistoryRecipe(fit, Hyper())
 
 
 def _validate(
+    fit: Callable[[Meetings, Any], dict[str, np.ndarray]],
     window: Meetings,
     exam: Exam | None,
     cut: int,
@@ -102,12 +114,16 @@ def _validate(
     early = window.until(cut)
     for step, share in enumerate(shares, start=1):
         tried = replace(hyper, neighbours=max(1, round(share * hyper.neighbours)))
-        metrics = score_model(in_memory(early, tried), exam).means()
+        model = in_memory(early, tried, fit)
+        metrics = score_model(model, exam).means()
         found.neighbours.append(tried.neighbours)
         found.ndcg.append(metrics["ndcg_at_100"])
         log_epoch(step, {"neighbours": tried.neighbours, **{f"val_{n}": v for n, v in metrics.items()}})
         if tried == hyper:
+            found.calibrated = calibrate(look(model, exam))
             found.metrics = metrics
+            if found.calibrated is not None:
+                found.metrics["calibration_error_at_10"] = found.calibrated.judged.error
     return found
 
 

@@ -5,7 +5,8 @@ It imports neither torch nor Nightshift and loads no pickle.
     score(user, item) = Σ similarity(met, item) over what the user met and the item has as a neighbour
                         + tie_break · the item's place by popularity, 1 for the first
 
-A stranger has met nothing, so popularity decides alone; so it does between items that no neighbour speaks for.
+What a request says that the user met lately joins what is known of them, each item once; of a stranger it is all there
+is. Who has met nothing at all gets what is popular; so does everybody among items that no neighbour speaks for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class ItemKNN(PythonModel):
     titles: list[str]
     categories: list[str]
     user_features: list[str] = []  # noqa: RUF012 - the protocol's attribute; this model wants none
+    context: list[str] = ["recent_items"]  # noqa: RUF012
+    calibration: np.ndarray | None = None
 
     def load_context(self, context: Any) -> None:
         paths = context.artifacts
@@ -45,13 +48,16 @@ class ItemKNN(PythonModel):
 
         arrays: near_start [items + 1], near_item, near_weight: each item's neighbours; met_start [users + 1],
             met_item, met_liked: what each user met, by item, and whether it says anything of taste;
-            people [items]: how many liked it; place float32 [items]: 1 for the most popular, down to above 0.
+            people [items]: how many liked it; place float32 [items]: 1 for the most popular, down to above 0;
+            calibration float64 [2, n], where there was a validation exam.
         """
         self.items = items["item_id"].tolist()
         self.titles = items["title"].tolist()
         self.categories = items["category"].tolist()
         self._row = {user: row for row, user in enumerate(users)}
+        self._column = {item: column for column, item in enumerate(self.items)}
         self._a = arrays
+        self.calibration = arrays.get("calibration")
         count = len(self.items)
         given = arrays["near_weight"], arrays["near_item"], arrays["near_start"]
         self._speaks_for = csr_matrix(given, shape=(count, count)).T.tocsr()  # row: what was met
@@ -66,7 +72,11 @@ class ItemKNN(PythonModel):
         return self._met(user_id)[0].astype(np.int64)
 
     def score(self, users: pd.DataFrame) -> np.ndarray:
-        liked = [self._liked(str(user)) for user in users["user_id"]]
+        lately = users["recent_items"] if "recent_items" in users else [None] * len(users)
+        liked = [
+            self._with(self._liked(str(user)), recent)
+            for user, recent in zip(users["user_id"], lately, strict=True)
+        ]
         starts = np.concatenate([[0], np.cumsum([len(items) for items in liked])]).astype(np.int64)
         columns = np.concatenate([np.empty(0, np.int64), *liked])
         shape = (len(liked), len(self.items))
@@ -77,7 +87,7 @@ class ItemKNN(PythonModel):
     def reason(self, user_id: str, column: int) -> str:
         bounds = slice(*self._a["near_start"][column : column + 2])
         near, weight = self._a["near_item"][bounds], self._a["near_weight"][bounds]
-        mine = np.isin(near, self._liked(user_id))
+        mine = np.isin(near, self._liked(user_id)) & (weight > 0)
         if mine.any():
             best = near[mine][np.argmax(weight[mine])]
             return f"people who looked at “{self.titles[best]}”, as you did, looked at this too"
@@ -113,6 +123,13 @@ class ItemKNN(PythonModel):
     def _liked(self, user_id: str) -> np.ndarray:
         met, liked = self._met(user_id)
         return met[liked]
+
+    def _with(self, liked: np.ndarray, recent: Any) -> np.ndarray:
+        """What the user liked and met lately, each once. recent: a list of any ids; None or NaN = unknown."""
+        if recent is None or isinstance(recent, float):
+            return liked
+        columns = [self._column[item] for item in recent if item in self._column]
+        return np.union1d(liked, np.array(columns, liked.dtype)) if columns else liked
 
 
 mlflow.models.set_model(ItemKNN())

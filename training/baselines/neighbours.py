@@ -11,12 +11,15 @@ AT_ONCE of them, or one item's. Time grows with the sum of the squared lengths o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from training.baselines.item_knn_predictor import ItemKNN
+from training.history import liked_matrix, met_arrays
 from training.meetings import Meetings
 
 AT_ONCE = 4_000_000  # pairs that are counted at once: some 100 MB
@@ -33,23 +36,15 @@ class Hyper:
 
 def fit(window: Meetings, hyper: Hyper) -> dict[str, np.ndarray]:
     """The arrays that `ItemKNN.set_up` takes, from the positives of a window."""
-    users, items = len(window.users), len(window.items)
-    liked = np.unique((window.user - 1) * items + window.item - 1)
-    matrix = csr_matrix(
-        (np.ones(len(liked), np.float32), (liked // items, liked % items)), shape=(users, items)
-    )
-    people = np.bincount(liked % items, minlength=items).astype(np.int64)
-    start, near, weight = nearest(matrix, people, hyper)
-    met = window.met  # sorted by user, then item
+    liked = liked_matrix(window)
+    met = met_arrays(window, liked)
+    start, near, weight = nearest(liked, met["people"], hyper)
     return {
         "near_start": start,
         "near_item": near,
         "near_weight": weight,
-        "met_start": np.searchsorted(met[:, 0], np.arange(1, users + 2)).astype(np.int64),
-        "met_item": (met[:, 1] - 1).astype(np.int32),
-        "met_liked": np.isin((met[:, 0] - 1) * items + met[:, 1] - 1, liked).astype(np.uint8),
-        "people": people,
-        "place": places(people, window.items["category"].to_numpy()),
+        **met,
+        "place": places(met["people"], window.items["category"].to_numpy()),
     }
 
 
@@ -109,9 +104,13 @@ def places(people: np.ndarray, category: np.ndarray) -> np.ndarray:
     return place
 
 
-def in_memory(window: Meetings, hyper: Hyper | None = None) -> ItemKNN:
-    """What would be served, without the detour over the disk."""
+def in_memory(
+    window: Meetings,
+    hyper: Hyper | None = None,
+    fitted: Callable[[Meetings, Any], dict[str, np.ndarray]] = fit,
+) -> ItemKNN:
+    """What would be served, without the detour over the disk. fitted: as `fit`, the way to the arrays."""
     hyper = hyper or Hyper()
     served = ItemKNN()
-    served.set_up(asdict(hyper), fit(window, hyper), window.users, window.items)
+    served.set_up(asdict(hyper), fitted(window, hyper), window.users, window.items)
     return served

@@ -17,18 +17,20 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from nightshift.confidence import checked, confidences, log_shares
 from nightshift.errors import ContractError
 from nightshift.seats import RecommenderModel
 from training.exams import Scores
 from training.exams.hits import Hits, find, joined
 from training.exams.lists import UNKNOWN, Background, best
+from training.exams.reliability import reliability
 from training.exams.slices import by_item, by_unit, popular
 
 PER_USER = (
     "ndcg_at_100", "ndcg_at_10", "hr_at_10", "recall_at_50", "auc", "precision_at_10",
     "novelty_at_10", "miscalibration_at_10",
 )  # fmt: skip
-METRICS = (*PER_USER, "coverage_at_10")
+METRICS = (*PER_USER, "coverage_at_10", "calibration_error_at_10")
 TOP, RECALL_TOP, DEEP = 10, 50, 100
 NEW_BELOW = 5  # items met: who met fewer is a new user
 CHUNK_CELLS = 1_000_000  # users × items ranked at once: some 30 MB a chunk
@@ -88,22 +90,34 @@ def score_model(model: RecommenderModel, exam: Exam) -> Scores:
     Metrics: NDCG@100 and @10 (binary gains, ideal = min(relevant, k) hits), HR@10, recall@50, AUC (share of
     relevant/irrelevant pairs in strictly the right order), precision@10. Of the ten items shown: novelty and
     miscalibration (`training.exams.lists`); coverage@10 is the share of the catalogue that is in somebody's ten.
+    calibration_error@10 is that of the confidences shown with them (`training.exams.reliability`); a model that says
+    none, such as one of before there were any, has no such figure.
     Slices are of NDCG@100; one of items asks for the relevant items of that class alone.
 
     Raises:
         ContractError: the scores do not have the shape [users, items].
+        ValueError: the model's calibration is none.
     """
     column = {item: i for i, item in enumerate(exam.catalogue)}
     known = Background(exam.catalogue, exam.category, exam.popularity)
     shown = np.zeros(len(exam.catalogue), dtype=bool)
-    parts, novelty, miscalibration = [], [], []
-    for rows, ranked in _rankings(model, exam, column):
+    calibration = checked(getattr(model, "calibration", None))
+    parts, novelty, miscalibration, said, true = [], [], [], [np.empty(0)], [np.empty(0, bool)]
+    for rows, ranked in rankings(model, exam, column):
         parts.append(find(ranked, [np.array([column[item] for item in exam.relevant[row]]) for row in rows]))
         lists = best(ranked, TOP)
         shown[lists[lists >= 0]] = True
         novelty.append(known.novelty(lists))
         miscalibration.append(known.miscalibration(lists, [exam.met(row) for row in rows]))
+        if calibration is not None:
+            chances = confidences(calibration, log_shares(ranked, lists))
+            there = ~np.isnan(chances)
+            said.append(chances[there])
+            true.append(came_true(lists, [exam.relevant[row] for row in rows], column)[there])
     hits = joined(parts)
+    totals = {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0}
+    if sum(map(len, said)):
+        totals["calibration_error_at_10"] = reliability(np.concatenate(said), np.concatenate(true)).error
     return Scores(
         {
             "ndcg_at_100": hits.ndcg(DEEP),
@@ -115,13 +129,21 @@ def score_model(model: RecommenderModel, exam: Exam) -> Scores:
             "novelty_at_10": np.concatenate([[], *novelty]),
             "miscalibration_at_10": np.concatenate([[], *miscalibration]),
         },
-        {"coverage_at_10": float(shown.mean()) if len(shown) else 0.0},
+        totals,
         _slices(exam, hits, known),
         "ndcg_at_100",
     )
 
 
-def _rankings(
+def came_true(lists: np.ndarray, relevant: list[list[str]], column: Mapping[str, int]) -> np.ndarray:
+    """Whether each item listed was met: bool [users, k]. lists: columns int64 [users, k], -1 = none."""
+    met = np.zeros((len(lists), len(column) + 1), dtype=bool)  # one column more, for the places where none is
+    for at, items in enumerate(relevant):
+        met[at, [column[item] for item in items]] = True
+    return np.take_along_axis(met, lists, axis=1)
+
+
+def rankings(
     model: RecommenderModel, exam: Exam, column: Mapping[str, int]
 ) -> Iterator[tuple[range, np.ndarray]]:
     """Some rows of the exam at a time, and their scores float32 [rows, catalogue]: NaN = left out, -inf = last."""

@@ -38,6 +38,7 @@ from training.forecasting.hyper import Hyper
 from training.forecasting.judging import held, judge
 from training.forecasting.predictor import Forecaster
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
+from training.spaces import Between, Goal, OneOf, Rehearse, Space
 
 LEAST_WEEKS, LEAST_EXAMPLES = 40, 200  # of known changes: less leaves no week to choose and none to judge by
 VALID_SHARE, JUDGE_SHARE = 0.1, 0.2  # of the weeks
@@ -94,8 +95,20 @@ class Learnt:
         return self.final, self.intervals, self.bare, self.topics, self.filled
 
 
+# What a study may try of a network; how long to fit is found by the search of each.
+SPACE: Space = {
+    "size": OneOf((16, 32, 64)),
+    "learning_rate": Between(5e-4, 1e-2, log=True),
+    "weight_decay": Between(1e-3, 1e-1, log=True),
+    "auxiliary": Between(0.0, 1.0),
+    "bare": Between(0.1, 0.4),
+}
+
+
 class ForecastRecipe:
     """One kind of `training.forecasting.fit.KINDS` for the forecaster seat."""
+
+    space, goal, defaults = SPACE, Goal("val_loss", upwards=False), Hyper()
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -116,6 +129,20 @@ class ForecastRecipe:
         store = featurestore.open_store(settings)
         rows = rows_of_weeks(store, night.train_start, night.train_end, night.night)
         return self.train_rows(rows, night, workdir, hyper, smoke=smoke, seed=seed, log_epoch=log_epoch)
+
+    def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
+        """See `training.spaces.Studied`. The slice that chooses the epochs scores; the judging one is not looked at."""
+        store = featurestore.open_store(settings)
+        rows = first_known(rows_of_weeks(store, night.train_start, night.train_end, night.night))
+        windows, _ = _usable(*windows_from_rows(rows, typical(rows)), night)
+        parts = cut(windows)
+
+        def rehearse(setup: Setup, seed: int, log_epoch: LogEpoch) -> float:
+            hyper = setup.applied(Hyper())
+            found = fit(self.kind, parts.fitted, parts.valid, hyper, seed=seed, after_epoch=log_epoch)
+            return min(told["val_loss"] for told in found.curve)
+
+        return rehearse
 
     def train_rows(
         self,

@@ -1,7 +1,7 @@
 """The training loop of NeuMF: from a window to fitted weights, the same every time for the same seed on CPU.
 
-The loss is the softmax of the positive among its negatives (sampled softmax), where the paper has binary
-cross-entropy: it spends nothing on how active a user is, which ranks nothing. That is a reason, not a result:
+The loss is the softmax of the positive among its negatives (sampled softmax), where the paper has binary cross-entropy
+(`loss="bce"`): the softmax spends nothing on how active a user is, which ranks nothing. That is a reason, not a result:
 there was no measurable difference. On Online Retail (2011-11-10, four negatives, best epoch, one seed) NDCG@10
 was 0.119 with it against 0.115, with a standard error of 0.015 to 0.02, and on the market they were alike.
 """
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nightshift.errors import SettingsError
 from training.ncf.data import Window, draw_negatives
-from training.ncf.model import NeuMF, Sizes
+from training.ncf.model import TOWERS, NeuMF, Sizes
 from training.ncf.predictor import UNKNOWN, standardise
 
 
@@ -30,6 +31,8 @@ class Hyper:
     factors: int = 32
     first: int = 32
     second: int = 16
+    towers: str = "neumf"  # or "gmf", "mlp": one alone
+    loss: str = "softmax"  # or "bce"
     negatives: int = 8
     batch: int = 1_024  # positives; each brings its negatives
     learning_rate: float = 5e-3
@@ -40,6 +43,9 @@ class Hyper:
     max_epochs: int = 20
     patience: int = 4  # epochs without a better NDCG@10; it dips for two or three before tastes are learnt
     epochs_unseen: int = 6  # when there is no validation day to stop by
+    warm_epochs: int = 1  # when an earlier version is gone on from
+    warm_rate: float = 5e-3
+    warm_keep: float = 0.8  # of the id vectors it knew: all of them, and every night would fit them further
 
 
 @dataclass(frozen=True)
@@ -77,20 +83,35 @@ def fit(
     seed: int,
     device: torch.device,
     after_epoch: Callable[[int, float, NeuMF, Inputs], bool],
+    start: Callable[[NeuMF], None] = lambda model: None,
 ) -> tuple[NeuMF, Inputs]:
-    """Train for at most `epochs`; `after_epoch(epoch, loss, model, inputs)` answers whether to go on."""
+    """Train for at most `epochs`; `after_epoch(epoch, loss, model, inputs)` answers whether to go on.
+
+    start: changes the weights before the first epoch, to begin elsewhere than at noise.
+
+    Raises:
+        SettingsError: there are no such towers, or no such loss.
+    """
+    if hyper.towers not in TOWERS or hyper.loss not in LOSSES:
+        raise SettingsError(
+            f"towers {hyper.towers!r} with loss {hyper.loss!r}: there are {', '.join(TOWERS)} and {', '.join(LOSSES)}"
+        )
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     inputs = prepare(window, device)
     model = NeuMF(_sizes(window, hyper, inputs), inputs.category[1:]).to(device)
+    start(model)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay, fused=True
+        [one for one in model.parameters() if one.requires_grad],
+        lr=hyper.learning_rate,
+        weight_decay=hyper.weight_decay,
+        fused=True,
     )
     taken = np.unique(window.met[:, 0] * (len(window.items) + 1) + window.met[:, 1])
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
         for batch in _batches(window, inputs, hyper, taken, random):
-            loss = _loss(model, batch)
+            loss = LOSSES[hyper.loss](model, batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             _add_l2(model, batch, hyper.l2)
@@ -113,9 +134,10 @@ def scale(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def prepare(window: Window, device: torch.device) -> Inputs:
     """The window's features standardised, and all of it on the device once."""
-    flat = window.item_raw.reshape(-1, window.item_raw.shape[-1])
+    mornings, items, features = window.item_raw.shape
+    flat = window.item_raw.reshape(mornings * items, features)
     user_scale, item_scale = scale(window.user_raw), scale(flat)
-    item_x = standardise(flat, *item_scale).reshape(*window.item_raw.shape[:2], -1)
+    item_x = standardise(flat, *item_scale).reshape(mornings, items, 2 * features)
     item_x = np.concatenate([np.zeros_like(item_x[:, :1]), item_x], axis=1)
     return Inputs(
         user=_put(window.user, device),
@@ -158,11 +180,23 @@ def _batches(
         )
 
 
-def _loss(model: NeuMF, batch: Batch) -> Tensor:
+def _softmax(model: NeuMF, batch: Batch) -> Tensor:
     """Weighted mean of −log softmax of the positive among its row's candidates."""
     scores = model(batch.user, batch.user_x, batch.row, batch.item_x)
     losses = -torch.log_softmax(scores, dim=1)[:, 0]
     return (losses * batch.weight).sum() / batch.weight.sum()
+
+
+def _bce(model: NeuMF, batch: Batch) -> Tensor:
+    """Weighted mean over all candidates of the binary cross-entropy: the positive is a 1, the others 0."""
+    scores = model(batch.user, batch.user_x, batch.row, batch.item_x)
+    wanted = torch.zeros_like(scores)
+    wanted[:, 0] = 1
+    weight = batch.weight[:, None].expand_as(scores)
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, wanted, weight) / batch.weight.mean()
+
+
+LOSSES = {"softmax": _softmax, "bce": _bce}
 
 
 def _add_l2(model: NeuMF, batch: Batch, l2: float) -> None:
@@ -181,7 +215,8 @@ def _add_l2(model: NeuMF, batch: Batch, l2: float) -> None:
         (model.item_mlp, items),
     ]
     for table, used in tables:
-        assert table.weight.grad is not None
+        if table.weight.grad is None:  # of a tower that is switched off
+            continue
         table.weight.grad.addcmul_(table.weight.detach(), used.unsqueeze(1), value=2 * l2 / len(batch.user))
 
 
@@ -199,4 +234,5 @@ def _sizes(window: Window, hyper: Hyper, inputs: Inputs) -> Sizes:
         factors=hyper.factors,
         first=hyper.first,
         second=hyper.second,
+        towers=hyper.towers,
     )

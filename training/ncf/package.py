@@ -65,10 +65,14 @@ def config() -> dict[str, Any]:
     return {"user_features": [f"{USER_VIEW}:{name}" for name in USER_COLUMNS]}
 
 
-def write(model: NeuMF, inputs: Inputs, window: Window, folder: Path) -> Package:
-    """The package of a fitted model under `folder`."""
+def write(
+    model: NeuMF, inputs: Inputs, window: Window, folder: Path, calibration: np.ndarray | None = None
+) -> Package:
+    """The package of a fitted model under `folder`. calibration: see `nightshift.seats.RecommenderModel`."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = fold(model, inputs, window)
+    if calibration is not None:
+        arrays["calibration"] = calibration
     names = ("weights.safetensors", "seen.safetensors", "config.json", "items.parquet", "users.parquet")
     paths = {Path(name).stem: folder / name for name in names}
     save_file({name: array for name, array in arrays.items() if name not in SEEN}, paths["weights"])

@@ -45,6 +45,7 @@ class NeuMF(PythonModel):
     titles: list[str]
     categories: list[str]
     user_features: list[str]
+    calibration: np.ndarray | None = None
 
     def load_context(self, context: Any) -> None:
         paths = context.artifacts
@@ -57,7 +58,10 @@ class NeuMF(PythonModel):
     def set_up(
         self, config: dict[str, Any], arrays: dict[str, np.ndarray], users: list[str], items: pd.DataFrame
     ) -> None:
-        """users: ids of the rows 1, 2, … of the user arrays; items: item_id, title, category, in row order."""
+        """users: ids of the rows 1, 2, … of the user arrays; items: item_id, title, category, in row order.
+
+        arrays: those of `training.ncf.package.fold`, and `calibration` where there was a validation exam.
+        """
         self.user_features = list(config["user_features"])
         self.items = items["item_id"].tolist()
         self.titles = items["title"].tolist()
@@ -66,6 +70,7 @@ class NeuMF(PythonModel):
         self._row = {user: row for row, user in enumerate(users, start=1)}
         self._learnt = {user for user, row in self._row.items() if arrays["user_learnt"][row]}
         self._a = arrays
+        self.calibration = arrays.get("calibration")
         norms = np.linalg.norm(arrays["item_gmf"], axis=1, keepdims=True)
         self._direction = arrays["item_gmf"] / np.maximum(norms, 1e-9)
 

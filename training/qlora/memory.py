@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ from nightshift.commands import plain, quiet_libraries, run_command
 from nightshift.errors import BaseModelError, SettingsError
 from nightshift.language.bases import BaseRef, config_of, device_of
 from nightshift.settings import Settings, settings
+from training.card import CUDA_CONTEXT, GIB, free_of, most, positive
 
-GIB = 2**30
 STEP = 64  # tokens: sequences are tried in multiples of it
 MOST_ROWS = 64  # micro-batches are tried up to here
 
@@ -34,8 +34,6 @@ TILE_TOKENS, TILE_WIDTH = (
     4096,
     32_768,
 )  # of trl.kernels.chunked_logprob: what there is of the logits at a time
-ROOM = 0.95  # of a card's free memory: the rest is lost to fragmentation
-CUDA_CONTEXT = 0.55 * GIB  # assumed: context, kernels, cuBLAS workspace; torch does not count it
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def largest(shape: Shape, rank: int, limit: float, micro_batch: int = 1, way: Wa
 
     Not more than the model knows positions for.
     """
-    steps = _most(
+    steps = most(
         shape.context // STEP, lambda count: budget(shape, count * STEP, rank, micro_batch, way).gib <= limit
     )
     return steps * STEP
@@ -235,7 +233,7 @@ def plan(shape: Shape, tokens: int, rank: int, limit: float, way: Way = OURS) ->
     check_fits(shape, STEP, rank, limit, way=way)
     if budget(shape, tokens, rank, way=way).gib > limit:
         tokens = largest(shape, rank, limit, way=way)
-    count = _most(MOST_ROWS, lambda rows: budget(shape, tokens, rank, rows, way).gib <= limit)
+    count = most(MOST_ROWS, lambda rows: budget(shape, tokens, rank, rows, way).gib <= limit)
     return Plan(tokens, count, budget(shape, tokens, rank, count, way), limit)
 
 
@@ -263,15 +261,6 @@ def check_fits(
     )
 
 
-def _most(upper: int, fits: Callable[[int], bool]) -> int:
-    """The largest number of 1..upper that fits, where a smaller one always does; 0 if none."""
-    low, high = 0, upper
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
-
-
 def limit_of(config: Settings) -> float | None:
     """GiB that training may take: what the settings say, or ROOM of what the CUDA device has left; None on a CPU."""
     if config.language_vram_gb is not None:
@@ -279,15 +268,7 @@ def limit_of(config: Settings) -> float | None:
     device = device_of(config)
     if device.type != "cuda":
         return None
-    import torch
-
-    free, total = torch.cuda.mem_get_info(device)
-    return room(free / GIB, total / GIB, (torch.cuda.memory_reserved(device) + CUDA_CONTEXT) / GIB)
-
-
-def room(free: float, total: float, own: float) -> float:
-    """GiB for training on a card. free: that nobody has. own: that this process has, and will use again."""
-    return ROOM * min(total, free + own)
+    return free_of(device)
 
 
 def shape_of(config: Settings, ref: BaseRef) -> Shape:
@@ -371,7 +352,7 @@ def answer(
         "total_gib": found.gib,
         "fits": found.gib <= limit,
         "largest_tokens": longest,
-        "largest_micro_batch": _most(
+        "largest_micro_batch": most(
             MOST_ROWS, lambda rows: budget(shape, tokens, rank, rows, way).gib <= limit
         ),
     }
@@ -407,9 +388,9 @@ def main() -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", help="small, a folder or a hub's name; default NIGHTSHIFT_LANGUAGE_MODEL")
     model.add_argument("--shape", choices=sorted(SHAPES), help="a shape written down here: no network")
-    parser.add_argument("--seq", type=_positive, default=None, metavar="TOKENS")
-    parser.add_argument("--rank", type=_positive, default=None)
-    parser.add_argument("--micro-batch", type=_positive, default=1, metavar="ROWS")
+    parser.add_argument("--seq", type=positive, default=None, metavar="TOKENS")
+    parser.add_argument("--rank", type=positive, default=None)
+    parser.add_argument("--micro-batch", type=positive, default=1, metavar="ROWS")
     parser.add_argument("--card-gb", type=float, default=12.0, metavar="GIB", help="the card's limit")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
     options = parser.parse_args()
@@ -436,13 +417,6 @@ def _shape(config: Settings, model: str | None) -> Shape:
     if model is not None:
         config = config.model_copy(update={"language_model": model})
     return shape_of(config, base_ref(config, print))
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 if __name__ == "__main__":

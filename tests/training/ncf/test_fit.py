@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import training.ncf
+from nightshift.errors import SettingsError
 from nightshift.lake import Lake
 from nightshift.settings import Settings
 from tests.training.ncf.conftest import CPU, SMALL
@@ -50,6 +51,15 @@ def test_it_learns_tastes_that_popularity_cannot_see(
 
     assert learnt["auc"] > popularity["auc"] + 0.1
     assert learnt["ndcg_at_10"] > 1.2 * popularity["ndcg_at_10"]
+
+
+@pytest.mark.parametrize("changed", [{"towers": "tower"}, {"loss": "hinge"}])
+def test_towers_and_losses_that_there_are_not_are_refused_in_words(
+    window: Window, changed: dict[str, str]
+) -> None:
+    given = replace(SMALL, **changed)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=next(iter(changed.values()))):
+        fit(window, given, epochs=1, seed=0, device=CPU, after_epoch=lambda *_: True)
 
 
 def test_training_stops_when_told(window: Window) -> None:

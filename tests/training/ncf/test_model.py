@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from training.ncf.fit import Batch, _add_l2, _loss
+from training.ncf.fit import Batch, _add_l2, _bce, _softmax
 from training.ncf.model import NeuMF, Sizes
 
 SIZES = Sizes(users=3, items=4, categories=2, user_inputs=6, item_inputs=4, factors=5, first=7, second=3)
@@ -47,12 +49,40 @@ def test_l2_added_by_hand_is_the_gradient_of_the_squared_lengths_that_a_batch_us
     users, items = (model.user_gmf, model.user_mlp), (model.item_gmf, model.item_mlp)
     own = (b.row - SIZES.categories)[b.row > SIZES.categories]
     squares = [t(b.user).square().sum() for t in users] + [t(own).square().sum() for t in items]
-    (_loss(model, b) + 0.3 * torch.stack(squares).sum() / 2).backward()  # type: ignore[no-untyped-call]
+    (_softmax(model, b) + 0.3 * torch.stack(squares).sum() / 2).backward()  # type: ignore[no-untyped-call]
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     model.zero_grad()
-    _loss(model, b).backward()  # type: ignore[no-untyped-call]
+    _softmax(model, b).backward()  # type: ignore[no-untyped-call]
     _add_l2(model, b, 0.3)
 
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name])
+
+
+@pytest.mark.parametrize("towers", ["gmf", "mlp"])
+def test_one_tower_alone_scores_as_both_do_with_the_other_silent_and_leaves_the_other_untouched(
+    towers: str,
+) -> None:
+    torch.manual_seed(0)
+    alone, both = NeuMF(replace(SIZES, towers=towers), CATEGORY), NeuMF(SIZES, CATEGORY)
+    both.load_state_dict(alone.state_dict())
+    b = batch([[3, 4, 4], [6, 2, 5]])
+    torch.testing.assert_close(
+        alone(b.user, b.user_x, b.row, b.item_x), both(b.user, b.user_x, b.row, b.item_x)
+    )
+
+    _softmax(alone, b).backward()  # type: ignore[no-untyped-call]
+    _add_l2(alone, b, 0.3)
+    silent = alone.out_mlp.weight if towers == "gmf" else alone.user_gmf.weight
+    assert silent.grad is None and not silent.any()
+
+
+def test_the_papers_cross_entropy_asks_for_a_one_of_the_positive_and_zeros_of_the_others(
+    model: NeuMF,
+) -> None:
+    b = replace(batch([[3, 4, 4], [6, 2, 5]]), weight=torch.tensor([1.0, 3.0]))
+    scores = model(b.user, b.user_x, b.row, b.item_x)
+    chance = torch.sigmoid(scores)
+    each = -torch.cat([chance[:, :1].log(), (1 - chance[:, 1:]).log()], dim=1)
+    torch.testing.assert_close(_bce(model, b), (each * b.weight[:, None]).sum() / (b.weight.sum() * 3))

@@ -83,14 +83,6 @@ def test_rows_at_a_time_are_one_long_row_to_the_mask() -> None:
     assert budget(LLAMA, 512, 16, 4).total == budget(LLAMA, 2048, 16).total
 
 
-@given(*[st.floats(0.0, 48.0)] * 3)
-def test_a_card_that_others_use_has_less_room(free: float, others: float, own: float) -> None:
-    total = free + others + own
-    found = memory.room(free, total, own)
-    assert found == pytest.approx(0.95 * (total - others))
-    assert memory.room(free, total, own + 1) <= 0.95 * total
-
-
 def test_the_tensors_are_all_but_what_cuda_takes_itself() -> None:
     found = budget(LLAMA, 512, 16)
     assert found.tensors_gib == pytest.approx(found.gib - memory.CUDA_CONTEXT / GIB)
