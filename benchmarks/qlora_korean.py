@@ -65,7 +65,9 @@ class Size:
     rank: int = 64
     scale: float = 4.0
     rate: float = 2e-3
+    warm: float = 0.05
     beta2: float = 0.98
+    clip: float = 1.0
 
 
 WHOLE = Size(steps=200, held_out=300)
@@ -156,7 +158,9 @@ class World:
             at_once=size.at_once,
             steps=size.steps,
             rate=size.rate,
+            warm=size.warm,
             beta2=size.beta2,
+            clip=size.clip,
             keep_steps=size.steps // 2,
             check_steps=size.steps,
             recompute=False,  # memory is no matter here

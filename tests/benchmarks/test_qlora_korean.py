@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_a_setting_is_tried_on_the_pairs_to_choose_by_and_on_no_held_out_one(tmp
     world = World(DATA, tmp_path, Size(2, held_out=3, pairs=12), choose=True)
     assert world.held == parts.choosing[:3]
     assert world.train == parts.train[:12]
+
+
+def test_what_a_setting_names_is_what_is_trained_with(tmp_path: Path) -> None:
+    named: dict[str, Any] = {
+        "rank": 8,
+        "scale": 1.0,
+        "rate": 1e-3,
+        "warm": 0.2,
+        "beta2": 0.9,
+        "clip": 0.1,
+        "rows": 2,
+        "at_once": 2,
+    }
+    how = World(DATA, tmp_path, replace(qlora_korean.WHOLE, **named), choose=True).how()
+    assert {name: getattr(how, name) for name in named} == named
 
 
 def test_two_steps_make_korean_likelier_and_the_file_is_the_adapter(world: World) -> None:

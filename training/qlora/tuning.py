@@ -40,7 +40,7 @@ class Tuning:
     rate: highest learning rate, after `warm` (a share of the steps) and before a cosine down to zero.
     scale: LoRA's alpha over its rank. beta2: how much AdamW's average of squared gradients keeps of itself at a step:
     0.999 remembers a thousand steps, and where the first ones' gradients are huge, few steps get far with that.
-    check_steps: between the curve's points of validation.
+    clip: the norm that a step's gradient is cut to, 0 for never; check_steps: between the curve's points of validation.
     keep_steps, keep_minutes: a checkpoint after so many, whichever is first.
     recompute: gradient checkpointing, which takes a third more time and a tenth of the memory.
     """
