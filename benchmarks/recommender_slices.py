@@ -36,14 +36,9 @@ from training.hybrid.halves import half_visits, silent
 from training.intervals import mean_interval, seed_from
 from training.recipe import Night, Package
 
-COMPETING = (
-    "hybrid",
-    "item_knn",
-    "ncf",
-    "ials",
-    "dae",
-)  # of the recommender's families, those that there are
-AGAINST = ("popularity", "item_knn", "ncf")  # whom the hybrid is compared with, user by user
+# Of the recommender's families, those that there are.
+COMPETING = ("hybrid", "item_knn", "ncf", "ials", "dae")
+AGAINST = ("popularity", "item_knn", "ncf", "dae")  # whom the hybrid is compared with, user by user
 METRICS = ("ndcg_at_10", "ndcg_at_100")
 FEW = 5  # items met: who met fewer is new
 NEW_DAYS = 7  # an item is new if nobody met it before the last week of the training window

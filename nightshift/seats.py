@@ -96,6 +96,8 @@ class RecommenderModel(Protocol):
     calibration: float64 [2, n], how sure a shown item is: row 0 ascending log-shares (an item's score less the
         logsumexp of all scores that are left in the user's ranking), row 1 the chance that the user meets the item
         in the days that an exam takes; between them interpolated, flat beyond the ends.
+    reason(…, recent_items=()): if its `context` names them, a keyword with the same ids, for a reason that speaks of
+        the visit under way.
     """
 
     items: list[str]

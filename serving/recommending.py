@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Recommending:
     """A model that was tried out.
 
     column: item id → score column. kind: int64 [items], the number of its category. context, calibration: the model's,
-    as `RecommenderModel` says; packages of before there were any have neither.
+    as `RecommenderModel` says; packages of before there were any have neither. reason(user, column, recent items): the
+    model's, which is told of the last only if it takes them.
     """
 
     model: RecommenderModel
@@ -43,6 +45,7 @@ class Recommending:
     kind: np.ndarray
     context: tuple[str, ...]
     calibration: np.ndarray | None
+    reason: Callable[[str, int, list[str]], str]
 
 
 def prepare(model: RecommenderModel) -> Recommending:
@@ -69,14 +72,25 @@ def prepare(model: RecommenderModel) -> Recommending:
             raise ValueError(f"scores have shape {scores.shape}, expected (1, {items}), all finite")
     model.known(NOBODY)
     model.seen(NOBODY)
-    model.reason(NOBODY, 0)
+    reason = _reasons(model, context)
+    reason(NOBODY, 0, [])
+    reason(NOBODY, 0, [model.items[-1]])
     return Recommending(
         model,
         {item: place for place, item in enumerate(model.items)},
         np.unique(np.asarray(model.categories, dtype=str), return_inverse=True)[1].astype(np.int64),
         context,
         calibration,
+        reason,
     )
+
+
+def _reasons(model: RecommenderModel, context: tuple[str, ...]) -> Callable[[str, int, list[str]], str]:
+    """The model's reasons; packages of before a reason could speak of the visit are not told of it."""
+    said: Callable[..., str] = model.reason
+    if "recent_items" in context and "recent_items" in signature(said).parameters:
+        return lambda user, column, recent: said(user, column, recent_items=recent)
+    return lambda user, column, recent: said(user, column)
 
 
 def about(ready: Recommending) -> dict[str, Any]:
@@ -136,7 +150,7 @@ def recommend(
                 score=float(scores[place]),
                 confidence=sure[rank - 1],
                 rank=rank,
-                reason=model.reason(user, place),
+                reason=ready.reason(user, place, recent),
             )
             for rank, place in enumerate(columns.tolist(), start=1)
         ],

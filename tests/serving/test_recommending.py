@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,27 @@ def test_a_model_is_told_of_a_request_what_it_wants_and_nothing_else() -> None:
     ask(wants)
     (row,) = wants.asked[-1].to_dict("records")
     assert row["recent_items"] == [] and row["device"] is None and row["channel"] is None
+
+
+class Speaking(Shop):
+    """Its reasons name what was met lately."""
+
+    def reason(self, user_id: str, column: int, recent_items: Sequence[str] = ()) -> str:
+        return f"goes with {', '.join(recent_items)}" if recent_items else "popular"
+
+
+def test_a_reason_is_told_of_the_visit_where_the_model_goes_by_it_and_takes_it() -> None:
+    lately = Lately(("i1",), frozenset({"i1"}))
+    request = {"recent_items": ["i3"], "k": 1}
+    wants = Speaking(context=["recent_items"])
+    assert ask(wants, lately, **request).items[0].reason == "goes with i1, i3"
+    assert ask(wants, k=1).items[0].reason == "popular"
+    assert ask(Speaking(), lately, **request).items[0].reason == "popular"  # its scores know nothing of them
+
+
+def test_a_package_of_before_reasons_were_told_of_the_visit_still_serves() -> None:
+    older = Shop(context=["recent_items"])
+    assert ask(older, recent_items=["i3"], k=1).items[0].reason == "so"
 
 
 def test_what_is_remembered_comes_before_what_is_brought_each_once_the_newest_kept() -> None:

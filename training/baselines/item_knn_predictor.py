@@ -12,6 +12,7 @@ is. Who has met nothing at all gets what is popular; so does everybody among ite
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow.models
@@ -84,12 +85,15 @@ class ItemKNN(PythonModel):
         scores: np.ndarray = (history @ self._speaks_for).toarray() + self._popular
         return scores.astype(np.float32, copy=False)
 
-    def reason(self, user_id: str, column: int) -> str:
+    def reason(self, user_id: str, column: int, recent_items: Sequence[str] = ()) -> str:
+        """Why this item is shown to this user; `recent_items` as in the context."""
         bounds = slice(*self._a["near_start"][column : column + 2])
         near, weight = self._a["near_item"][bounds], self._a["near_weight"][bounds]
-        mine = np.isin(near, self._liked(user_id)) & (weight > 0)
+        mine = np.isin(near, self._with(self._liked(user_id), recent_items)) & (weight > 0)
         if mine.any():
             best = near[mine][np.argmax(weight[mine])]
+            if self.items[best] in recent_items:
+                return f"goes with “{self.titles[best]}”, which you looked at lately"
             return f"people who looked at “{self.titles[best]}”, as you did, looked at this too"
         people = self._a["people"][column]
         return f"popular: {people} people met it lately" if people else f"new in {self.categories[column]}"

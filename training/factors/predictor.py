@@ -12,6 +12,7 @@ request tells of lately is of no use to it. A stranger's taste is 0: the bias al
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow.models
@@ -77,13 +78,16 @@ class Factors(PythonModel):
         scores: np.ndarray = taste @ self._a["item"].T + self._a["bias"]
         return scores.astype(np.float32, copy=False)
 
-    def reason(self, user_id: str, column: int) -> str:
-        liked = self._liked(user_id)
+    def reason(self, user_id: str, column: int, recent_items: Sequence[str] = ()) -> str:
+        """Why this item is shown to this user; `recent_items` as in the context."""
+        lately = recent_items if self._pooled else ()
+        liked = np.setdiff1d(self._with(self._liked(user_id), lately), [column])
         if len(liked):
             alike = self._from[liked] @ self._to[column]
-            best = int(np.argmax(alike))
-            if alike[best] > 0:
-                return f"goes with “{self.titles[liked[best]]}”, which you looked at"
+            best = int(liked[np.argmax(alike)])
+            if alike.max() > 0:
+                when = " lately" if self.items[best] in lately else ""
+                return f"goes with “{self.titles[best]}”, which you looked at{when}"
             return f"picked for your taste, from {self.categories[column]}"
         people = self._a["people"][column]
         return f"popular: {people} people met it lately" if people else f"new in {self.categories[column]}"

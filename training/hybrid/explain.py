@@ -20,6 +20,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("+ content", ("content",)),
     ("+ session", ("session", "session_content", "session_category")),
     ("+ moment", ("moment",)),
+    ("+ factors", ("factors",)),
 )
 
 

@@ -35,6 +35,7 @@ BEGIN = {
     "content": 0.5,
     "session_content": 0.5,
     "category": 0.3,
+    "factors": 0.5,
 }
 
 

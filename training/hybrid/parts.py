@@ -1,4 +1,4 @@
-"""Fits every part of the score (`predictor.PARTS`) on one window: counts, similarities, lifts. Nothing is descended on.
+"""Fits all parts of the score (`predictor.PARTS`) but `factors` on one window: counts, similarities, lifts.
 
 What an item has no evidence for is taken from its likeness: an item that few people met borrows the neighbours and the
 pace of the items that read alike, and the less the more people met it. So a new item stands in everybody's list from
@@ -26,6 +26,7 @@ PRICELESS = 0.0
 class Hyper:
     """neighbours, shrink: as item-kNN's. half_life: days until what was met counts half. dimensions: of the content.
 
+    factors, epochs: of the encoder and the decoder (`factors.py`), which else have the settings of family `dae`.
     alike: how many items that read alike an item borrows from. borrow: people who met an item until its own evidence
     counts as much as what it borrows. prior_days: days of usual pace that are added to what an item shows.
     group_shrink, moment_shrink: meetings until a group's (a moment's) own counts weigh as much as everybody's.
@@ -36,6 +37,8 @@ class Hyper:
     shrink: float = 10.0
     half_life: float = 90.0
     dimensions: int = 64
+    factors: int = 64
+    epochs: int = 60
     alike: int = 20
     borrow: float = 5.0
     prior_days: float = 3.0
@@ -47,7 +50,10 @@ class Hyper:
 
 
 def fit(window: Window, content: np.ndarray, hyper: Hyper) -> dict[str, np.ndarray]:
-    """All arrays of `Hybrid.set_up` but `weight`. content: unit vectors [at least as many items as the window has]."""
+    """All arrays of `Hybrid.set_up` but `weight`, `encoder` and `decoder`.
+
+    content: unit vectors [at least as many items as the window has].
+    """
     users, items = len(window.users), len(window.items)
     content = content[:items]
     pair = np.unique((window.user - 1) * items + window.item - 1)

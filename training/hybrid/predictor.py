@@ -27,6 +27,7 @@ DEFAULT_K = 10
 MAX_RECENT = 30  # of the newest; what was before these says little of what is wanted now
 RECENT_DECAY = 0.85  # of an item's weight with every one that was met after it
 HOUR_BLOCK = 4  # hours that are taken together
+ALPHA = 0.5  # how many things were met counts for the factors: 1 = their mean, 0 = their sum
 SHRINK_TASTE, SHRINK_PRICE = 3.0, 3.0  # items met until a user's own mean counts as much as everybody's
 
 GROUPS = {  # of parts, as `reason` and the pictures name them
@@ -37,6 +38,7 @@ GROUPS = {  # of parts, as `reason` and the pictures name them
     "newness": ("newness", "unmet"),
     "people": ("people",),
     "moment": ("moment",),
+    "factors": ("factors",),
 }
 PARTS = tuple(part for parts in GROUPS.values() for part in parts)
 MIXERS = ("always", "items met", "stranger", "recent items")
@@ -80,8 +82,8 @@ class Hybrid(PythonModel):
         """users: ids in the order of the rows of `history_start`; items: item_id, title, category, in column order.
 
         config: devices, channels: names in the order of their rows of `moment_lift`, after the blocks of hours.
-        arrays: as `training.hybrid.parts.fit` makes them, with `weight` float32 [parts, mixers], and
-            `calibration` float64 [2, n] where there was a validation exam.
+        arrays: as `training.hybrid.parts.fit` and `factors.fit` make them, with `weight` float32 [parts, mixers],
+            and `calibration` float64 [2, n] where there was a validation exam.
         """
         self.items = items["item_id"].tolist()
         self.titles = items["title"].tolist()
@@ -233,6 +235,7 @@ class Hybrid(PythonModel):
         yield PARTS.index("moment"), moment
         both = asked.history + asked.recent
         yield PARTS.index("price"), self._price(both)
+        yield PARTS.index("factors"), self._factors(both)
         for name, matrix in (("", asked.history), ("session_", asked.recent)):
             yield PARTS.index(name.rstrip("_") or "taste"), self._neighbours(matrix)
             yield PARTS.index(f"{name}content"), self._content(matrix)
@@ -258,6 +261,14 @@ class Hybrid(PythonModel):
         lift: np.ndarray = np.log(share / usual).astype(np.float32)
         return lift[:, self._a["category"]]
 
+    def _factors(self, met: csr_matrix) -> np.ndarray:
+        """Taste · decoder; the taste is pooled from all that was met, each thing once: 0 where nothing was."""
+        count = np.diff(met.indptr)
+        once = csr_matrix((np.ones(met.nnz, np.float32), met.indices, met.indptr), shape=met.shape)
+        taste = (once @ self._a["encoder"]) / np.maximum(count, 1)[:, None].astype(np.float32) ** ALPHA
+        close: np.ndarray = taste.astype(np.float32) @ self._a["decoder"].T
+        return close
+
     def _price(self, met: csr_matrix) -> np.ndarray:
         """How far the item's log price is from the mean of what was met, squared, below 0."""
         price, total = self._a["price"], _total(met)
@@ -275,8 +286,10 @@ class Hybrid(PythonModel):
             if best is None:
                 return None
             if group == "session":
-                return f"goes with “{self.titles[best]}”, which you looked at just now"
+                return f"goes with “{self.titles[best]}”, which you looked at lately"
             return f"people who looked at “{self.titles[best]}”, as you did, looked at this too"
+        if group == "factors":
+            return self._led_here(asked, column)
         if group == "content" and asked.history.nnz:
             met = asked.history.indices
             best = met[np.argmax(self._a["content"][met] @ self._a["content"][column])]
@@ -288,6 +301,16 @@ class Hybrid(PythonModel):
         if group == "people" and people:
             return "popular with people like you"
         return None
+
+    def _led_here(self, asked: Asked, column: int) -> str | None:
+        """Of all that was met, what the factors lead from to the item."""
+        met = np.setdiff1d(np.union1d(asked.history.indices, asked.recent.indices), [column])
+        leads = self._a["encoder"][met] @ self._a["decoder"][column]
+        if not len(met) or leads.max() <= 0:
+            return None
+        best = int(met[np.argmax(leads)])
+        when = " lately" if best in asked.recent.indices else ""
+        return f"goes with “{self.titles[best]}”, which you looked at{when}"
 
     def _closest(self, met: csr_matrix, column: int) -> int | None:
         """Of what was met, what speaks most for the item."""

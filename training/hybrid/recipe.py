@@ -7,7 +7,7 @@ validation days and its parts from all days. With too few days for that, the wei
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nightshift.lake import Lake
 from nightshift.settings import Settings
 from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
-from training.hybrid import content, explain, parts
+from training.hybrid import content, explain, factors, parts
 from training.hybrid.data import Window, cases_from, read_window
 from training.hybrid.fit import Learnt, draw, learn
 from training.hybrid.halves import half_visits, silent
@@ -57,15 +57,18 @@ class HybridRecipe:
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
         hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
+        hyper = replace(hyper, epochs=min(2, hyper.epochs)) if smoke else hyper
         lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
         window = read_window(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)
         vectors = content.vectors(content.texts(window.items, window.told), hyper.dimensions, seed)
-        before = fitted(window.until(cut), vectors, hyper) if cut else None  # knows nothing of the last days
+        before = (
+            fitted(window.until(cut), vectors, hyper, seed) if cut else None
+        )  # knows nothing of the last days
         validated = _validate(window, exam, cut, before, vectors, hyper, seed, smoke, log_epoch)
         learnt = weights_from(window, cut, before, hyper, seed)
-        arrays = {**fitted(window, vectors, hyper), "weight": learnt.weight}
+        arrays = {**fitted(window, vectors, hyper, seed), "weight": learnt.weight}
         calibrated = validated.calibrated
         if calibrated is not None:
             arrays["calibration"] = calibrated.knots
@@ -103,9 +106,13 @@ class HybridRecipe:
 RECIPE = HybridRecipe()
 
 
-def fitted(window: Window, vectors: np.ndarray, hyper: Hyper) -> dict[str, np.ndarray]:
+def fitted(window: Window, vectors: np.ndarray, hyper: Hyper, seed: int) -> dict[str, np.ndarray]:
     """The arrays of a window's parts, with no weights yet."""
-    return {**parts.fit(window, vectors, hyper), "weight": np.zeros((len(PARTS), len(MIXERS)), np.float32)}
+    return {
+        **parts.fit(window, vectors, hyper),
+        **factors.fit(window, hyper, seed),
+        "weight": np.zeros((len(PARTS), len(MIXERS)), np.float32),
+    }
 
 
 def weights_from(
@@ -145,7 +152,7 @@ def _validate(
     first = max(cut - days, 0)
     choices = None
     if first:
-        model = in_memory(early.until(first), fitted(early.until(first), vectors, hyper))
+        model = in_memory(early.until(first), fitted(early.until(first), vectors, hyper, seed))
         choices = draw(model, early, cases_from(early, first), hyper, np.random.default_rng(seed))
     halves = half_visits(window, cut, days, VALIDATION_USERS)
     used: tuple[str, ...] = ()

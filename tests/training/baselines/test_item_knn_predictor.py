@@ -52,6 +52,13 @@ def test_the_reason_names_the_nearest_thing_that_the_user_met_else_how_popular_i
     assert model.reason("nobody", 4) == "popular: 5 people met it lately"
 
 
+def test_the_reason_names_what_was_met_lately_where_that_speaks_most_for_the_item(model: ItemKNN) -> None:
+    for user in ("nobody", "u2"):
+        assert model.reason(user, 2, recent_items=["i3"]) == "goes with “Item 3”, which you looked at lately"
+    assert model.reason("u2", 1, recent_items=["i3"]) == model.reason("u2", 1)
+    assert model.reason("nobody", 4, recent_items=["an item of tomorrow"]) == model.reason("nobody", 4)
+
+
 def test_predict_answers_k_items_by_row_and_ten_by_default(model: ItemKNN) -> None:
     answer = model.predict(
         None, pd.DataFrame({"user_id": ["u2", "nobody", "u0"], "k": [1, None, 0]}, index=[7, 9, 9])

@@ -74,6 +74,16 @@ def test_a_reason_names_the_liked_item_that_leads_there_most(pooled: Factors) ->
     assert pooled.reason("who", 1) == "new in tea"
 
 
+def test_a_reason_says_of_what_was_met_lately_that_it_was_lately(pooled: Factors, own: Factors) -> None:
+    assert (
+        pooled.reason("who", 3, recent_items=["i2", "nobody's"])
+        == "goes with “Book”, which you looked at lately"
+    )
+    assert pooled.reason("u0", 3, recent_items=["i2"]) == "goes with “Book”, which you looked at lately"
+    assert pooled.reason("u0", 1, recent_items=["i2"]) == "goes with “Tea”, which you looked at"
+    assert own.reason("who", 3, recent_items=["i2"]) == own.reason("who", 3)  # its scores know nothing of it
+
+
 def test_predict_leaves_out_what_was_met_and_asks_for_ten_where_k_is_missing(pooled: Factors) -> None:
     answer = pooled.predict(None, pd.DataFrame({"user_id": ["u0", "who"], "k": [1.0, None]}))
     assert answer["item_ids"].tolist() == [["i1"], ["i0", "i1", "i2", "i3"]]

@@ -20,7 +20,9 @@ from training.hybrid.predictor import MIXERS, PARTS, Hybrid
 from training.hybrid.recipe import fitted, weights_from
 
 DAYS, USERS, ITEMS, LATE_USERS, NEW_ITEM = 10, 40, 20, 4, 19
-HYPER = Hyper(dimensions=8, shrink=1.0, group_shrink=20.0, moment_shrink=20.0, negatives=12)
+HYPER = Hyper(
+    dimensions=8, shrink=1.0, group_shrink=20.0, moment_shrink=20.0, negatives=12, factors=8, epochs=20
+)
 
 
 def world(steered: bool = False) -> Window:
@@ -90,8 +92,8 @@ def vectors(window: Window) -> np.ndarray:
 def arrays(window: Window, vectors: np.ndarray) -> dict[str, np.ndarray]:
     """Of the whole window, with weights learnt on its last three days."""
     cut = DAYS - 3
-    before = fitted(window.until(cut), vectors, HYPER)
-    return {**fitted(window, vectors, HYPER), "weight": weights_from(window, cut, before, HYPER, 0).weight}
+    before = fitted(window.until(cut), vectors, HYPER, 0)
+    return {**fitted(window, vectors, HYPER, 0), "weight": weights_from(window, cut, before, HYPER, 0).weight}
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_without_a_case_the_weights_stay_where_they_begin() -> None:
 def test_a_rival_is_never_something_that_the_user_met(window: Window, vectors: np.ndarray) -> None:
     cut = DAYS - 3
     early = window.until(cut)
-    model = in_memory(early, fitted(early, vectors, HYPER))
+    model = in_memory(early, fitted(early, vectors, HYPER, 0))
     cases = cases_from(window, cut)
     found = draw(model, window, cases, HYPER, np.random.default_rng(0))
     assert len(found.part) == len(cases) and found.open[:, 0].all()
@@ -81,7 +81,7 @@ def test_some_cases_are_asked_as_of_strangers_and_some_without_a_session(
 ) -> None:
     cut = DAYS - 3
     early = window.until(cut)
-    model = in_memory(early, fitted(early, vectors, HYPER))
+    model = in_memory(early, fitted(early, vectors, HYPER, 0))
     found = draw(model, window, cases_from(window, cut), HYPER, np.random.default_rng(0))
     stranger, fresh = found.mixer[:, 2], found.mixer[:, 3]
     assert 0.05 < stranger.mean() < 0.6

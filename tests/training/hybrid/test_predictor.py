@@ -76,7 +76,7 @@ def test_context_of_some_rows_is_theirs_alone(model: Hybrid) -> None:
 
 def test_the_reason_is_what_weighs_most(model: Hybrid) -> None:
     assert model.reason("nobody", 3, recent_items=["i01"]) == (
-        f"goes with “{model.titles[1]}”, which you looked at just now"
+        f"goes with “{model.titles[1]}”, which you looked at lately"
     )
     best = int(np.argmax(scores(model, "nobody")))
     assert model.reason("nobody", best).startswith("popular")
