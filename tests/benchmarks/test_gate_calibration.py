@@ -129,7 +129,7 @@ def test_the_figures_have_their_keys_and_hold_their_estimates(pool: Pool) -> Non
     assert line["slice_caught_own"]["ours"]["estimate"] <= line["slice_caught"]["ours"]["estimate"]
     outright = [row["caught"]["estimate"] for row in found["by_slice"] if row["loss"] == 1]
     assert line["slice_worst"]["caught"]["estimate"] == min(outright)
-    assert line["rivals"] == 2 and "given these 2 pools" in line["intervals"]
+    assert line["rivals"] == 6 and "given these 2 pools" in line["intervals"]
     assert all(len(estimates) == 2 for estimates in line["by_pool"].values())
 
 
@@ -146,7 +146,7 @@ def test_the_plot_and_the_tables_are_made_of_what_there_is(
     printed = " ".join(capsys.readouterr().out.split())
     assert "online_retail is left out: no files" in printed
     assert "always promote" in printed
-    assert "judged as one of 2 candidates" in printed and "given these 1 pools" in printed
+    assert "judged as one of 6 candidates" in printed and "given these 1 pools" in printed
     assert "Worst slice: " in printed and "too many for the rest to make up for: country: KR" in printed
 
 
@@ -166,7 +166,7 @@ def test_a_mean_has_an_interval_about_it() -> None:
 def test_a_candidate_is_judged_as_one_of_the_seats_families(pool: Pool, policy: Policy) -> None:
     cast = tuple(levelled(pool, 0.0, seed=seed) for seed in pool.seeds[:3])
     night = scenarios.evidence_of(pool, policy, "exam", np.arange(100), cast, np.random.default_rng(0))  # type: ignore[arg-type]
-    assert night.rivals == rules.rivals_of("recommender") == 2
+    assert night.rivals == rules.rivals_of("recommender") == 6
     assert rules.rivals_of("forecaster") == 4
 
 
