@@ -1,6 +1,7 @@
 """The language seat's recipe on a really trained Llama and real Korean talk: what 4-bit costs, and what a kill costs.
 
     python -m benchmarks.qlora_korean [--quick] [--data ../shared/data]
+    python -m benchmarks.qlora_korean --choose '{"rate": 0.003}'      # to try a setting: no held-out pair is read
 
 An English story teller of 260,000 parameters (llama2.c) learns to answer in Korean from question and answer pairs, by
 `training.qlora.tuning.tune` as a night's training does: in 4-bit, in fp32, and in 4-bit killed half-way (SIGKILL) and
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from training.qlora.tuning import Tuned, Tuning
 
 DATA = PROJECT.parent / "shared" / "data"
-HELD_OUT = 0.05  # share of the questions
+HELD_OUT = 0.05  # share of the questions; another such share is to choose settings by
 ASKED = ("오늘 너무 피곤해", "사랑이 뭘까?", "배고파")
 STORY = "Once upon a time"
 ADAPTER = "adapter.safetensors"
@@ -50,9 +51,9 @@ BEFORE_AT_LEAST, AFTER_BELOW, FP32_WITHIN, RESUME_EXACT = 15.0, 5.0, 0.05, 0.0
 
 @dataclass(frozen=True)
 class Size:
-    """steps: of each training; tokens: of a packed row; rows: of a step, computed at once; held_out: pairs scored.
+    """steps: of each training; tokens: of a packed row; rows: of a step; held_out: pairs scored.
 
-    pairs: to learn from, more than the steps reach. rate: learning rate, high because the model is tiny.
+    pairs: to learn from. The rest is as in Tuning; what differs from a night's was chosen on the pairs of `choosing`.
     """
 
     steps: int
@@ -60,11 +61,17 @@ class Size:
     pairs: int = 4_000
     tokens: int = 256
     rows: int = 4
-    rate: float = 5e-3
+    at_once: int = 4
+    rank: int = 64
+    scale: float = 4.0
+    rate: float = 2e-3
+    warm: float = 0.05
+    beta2: float = 0.98
+    clip: float = 1.0
 
 
 WHOLE = Size(steps=200, held_out=300)
-QUICK = Size(steps=6, held_out=40, pairs=200, rows=2)
+QUICK = Size(steps=6, held_out=40, pairs=200, rows=2, at_once=2)
 
 
 def pairs(folder: Path) -> list[list[Message]]:
@@ -87,8 +94,17 @@ def pairs(folder: Path) -> list[list[Message]]:
     ]
 
 
-def split(conversations: Sequence[list[Message]]) -> tuple[list[list[Message]], list[list[Message]]]:
-    """To learn from and held out, by the digest of the question: the same in every run. No answer is in both.
+@dataclass(frozen=True)
+class Parts:
+    """The pairs: to learn from, to choose settings by, held out."""
+
+    train: list[list[Message]]
+    choosing: list[list[Message]]
+    held: list[list[Message]]
+
+
+def split(conversations: Sequence[list[Message]]) -> Parts:
+    """By the digest of the question: the same in every run. No answer that is learnt is in another part.
 
     The pairs carry no date to split by.
     """
@@ -97,9 +113,11 @@ def split(conversations: Sequence[list[Message]]) -> tuple[list[list[Message]], 
         return hashlib.sha256(messages[0]["content"].encode()).hexdigest()
 
     ordered = sorted(conversations, key=key)
-    held = ordered[: round(HELD_OUT * len(ordered))]
-    answers = {messages[1]["content"] for messages in held}
-    return [m for m in ordered[len(held) :] if m[1]["content"] not in answers], held
+    share = round(HELD_OUT * len(ordered))
+    held, choosing = ordered[:share], ordered[-share:]
+    answers = {messages[1]["content"] for messages in held + choosing}
+    train = [m for m in ordered[share:-share] if m[1]["content"] not in answers]
+    return Parts(train, choosing, held)
 
 
 def nll(engine: Engine, held: Sequence[list[Message]], adapter: str | None) -> float:
@@ -109,9 +127,9 @@ def nll(engine: Engine, held: Sequence[list[Message]], adapter: str | None) -> f
 
 
 class World:
-    """The converted base under `folder`, and the pairs."""
+    """The converted base under `folder`, and the pairs. choose: scored are those to choose by, not those held out."""
 
-    def __init__(self, data: Path, folder: Path, size: Size) -> None:
+    def __init__(self, data: Path, folder: Path, size: Size, *, choose: bool = False) -> None:
         from benchmarks.qlora import llama2c
 
         stories = data / "stories260k"
@@ -121,8 +139,9 @@ class World:
             llama2c.convert(stories / "stories260K.bin", stories / "tok512.bin", base)
         self.ref = BaseRef(str(base))
         self.settings = Settings(_env_file=None, home=folder / "home", language_device="cpu")  # type: ignore[call-arg]
-        train, held = split(pairs(data / "korean-chat"))
-        self.train, self.held = train[: size.pairs], held[: size.held_out]
+        parts = split(pairs(data / "korean-chat"))
+        self.train = parts.train[: size.pairs]
+        self.held = (parts.choosing if choose else parts.held)[: size.held_out]
 
     def open(self, *, four_bit: bool = True) -> Base:
         return open_base(self.settings, self.ref, four_bit=four_bit)
@@ -132,13 +151,19 @@ class World:
 
         size = self.size
         return Tuning(
+            rank=size.rank,
+            scale=size.scale,
             tokens=size.tokens,
             rows=size.rows,
-            at_once=size.rows,
+            at_once=size.at_once,
             steps=size.steps,
             rate=size.rate,
+            warm=size.warm,
+            beta2=size.beta2,
+            clip=size.clip,
             keep_steps=size.steps // 2,
             check_steps=size.steps,
+            recompute=False,  # memory is no matter here
         )
 
     def tune(self, base: Base, name: str) -> Tuned:
@@ -185,6 +210,17 @@ def _learnt(world: World) -> tuple[Base, Tuned, dict[str, Any]]:
             for asked, old, new in zip(ASKED, said_before, said_after, strict=True)
         ],
     }  # fmt: skip
+
+
+def choose(data: Path, folder: Path, size: Size) -> dict[str, Any]:
+    """What a setting reaches in 4-bit on the pairs to choose by. Raises SourceError if the data are not there."""
+    world = World(data, folder, size, choose=True)
+    base = world.open()
+    tuned = _timed("4-bit", lambda: world.tune(base, "four-bit"))
+    engine = Engine(base)
+    engine.add("tuned", world.adapter(base, tuned.lora, tuned.weights))
+    told = {"nll_choosing": nll(engine, world.held, "tuned"), "trained_tokens": tuned.tokens}
+    return {**told, **asdict(size)}
 
 
 def _whole(world: World) -> float:
@@ -326,6 +362,9 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=DATA, metavar="FOLDER", help="with stories260k, korean-chat"
     )
+    parser.add_argument(
+        "--choose", type=json.loads, metavar="JSON", help="fields of Size to try on the pairs to choose by"
+    )
     parser.add_argument("--until-killed", nargs=2, metavar=("FOLDER", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     quiet()
@@ -335,6 +374,9 @@ def main() -> None:
         world.tune(world.open(), "killed")
         return
     with tempfile.TemporaryDirectory() as folder:
+        if options.choose is not None:
+            print(json.dumps(choose(options.data, Path(folder), replace(WHOLE, **options.choose))))
+            return
         found = measure(options.data, Path(folder), QUICK if options.quick else WHOLE)
     show(found)
     first = ("nll_before", "nll_after", "nll_fp32", "resume_max_diff", "tokens_per_s")

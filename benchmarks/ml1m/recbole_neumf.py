@@ -39,7 +39,7 @@ def main() -> None:
             "train_neg_sample_args": {
                 "distribution": "uniform", "sample_num": NEGATIVES, "alpha": 1.0, "dynamic": False, "candidate_num": 0,
             },
-            "mf_embedding_size": 8, "mlp_embedding_size": 8, "mlp_hidden_size": [32, 16, 8], "dropout_prob": 0.0,
+            "mf_embedding_size": 8, "mlp_embedding_size": 16, "mlp_hidden_size": [16, 8], "dropout_prob": 0.0,
             "learning_rate": 1e-3, "train_batch_size": BATCH * (1 + NEGATIVES), "epochs": epochs, "seed": seed,
             "eval_step": 0, "use_gpu": False, "show_progress": False, "state": "ERROR", "checkpoint_dir": str(work),
         },

@@ -21,7 +21,7 @@ HYPER = replace(
     Hyper(), negatives=NEGATIVES, batch=BATCH, learning_rate=2e-3,
     l2=0.0025, drop_user=0.0, drop_item=0.0,
 )  # fmt: skip
-SMALL = replace(HYPER, factors=8, first=32, second=16)  # RecBole's NeuMF has 8 factors beside it
+SMALL = replace(HYPER, factors=8, first=16, second=8)  # the paper's with 8 predictive factors: 32 → 16 → 8
 VARIANTS = [(towers, loss) for loss in ("bce", "softmax") for towers in ("gmf", "mlp", "neumf")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ TOLD = (
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(DATA, tmp_path_factory.mktemp("korean"), Size(2, held_out=3, pairs=12, tokens=64, rows=1))
+    size = Size(2, held_out=3, pairs=12, tokens=64, rows=1, at_once=1, rank=16)
+    return World(DATA, tmp_path_factory.mktemp("korean"), size)
 
 
 def as_llama2c_computes(ids: list[int]) -> np.ndarray:
@@ -102,11 +104,36 @@ def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_no_question_and_no_answer_is_on_both_sides() -> None:
     every = qlora_korean.pairs(DATA / "korean-chat")
-    train, held = qlora_korean.split(every)
-    for place in (0, 1):
-        assert not {m[place]["content"] for m in train} & {m[place]["content"] for m in held}
-    assert len(held) > 500 and len(train) > 9_000
-    assert qlora_korean.split(every[::-1]) == (train, held)
+    parts = qlora_korean.split(every)
+    for other in (parts.held, parts.choosing):
+        for place in (0, 1):
+            assert not {m[place]["content"] for m in parts.train} & {m[place]["content"] for m in other}
+        assert len(other) > 500
+    assert len(parts.train) > 8_500
+    assert not {m[0]["content"] for m in parts.held} & {m[0]["content"] for m in parts.choosing}
+    assert qlora_korean.split(every[::-1]) == parts
+
+
+def test_a_setting_is_tried_on_the_pairs_to_choose_by_and_on_no_held_out_one(tmp_path: Path) -> None:
+    parts = qlora_korean.split(qlora_korean.pairs(DATA / "korean-chat"))
+    world = World(DATA, tmp_path, Size(2, held_out=3, pairs=12), choose=True)
+    assert world.held == parts.choosing[:3]
+    assert world.train == parts.train[:12]
+
+
+def test_what_a_setting_names_is_what_is_trained_with(tmp_path: Path) -> None:
+    named: dict[str, Any] = {
+        "rank": 8,
+        "scale": 1.0,
+        "rate": 1e-3,
+        "warm": 0.2,
+        "beta2": 0.9,
+        "clip": 0.1,
+        "rows": 2,
+        "at_once": 2,
+    }
+    how = World(DATA, tmp_path, replace(qlora_korean.WHOLE, **named), choose=True).how()
+    assert {name: getattr(how, name) for name in named} == named
 
 
 def test_two_steps_make_korean_likelier_and_the_file_is_the_adapter(world: World) -> None:

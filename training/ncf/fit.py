@@ -168,15 +168,19 @@ def _batches(
     new = _put(random.random(candidates.shape) < hyper.drop_item, device)
     missing = torch.zeros(inputs.user_x.shape[1], device=device)
     missing[len(missing) // 2 :] = 1  # every value at its mean, every flag up
+    # Numbers for the whole epoch at once, which costs less than batch by batch; features by batch, since an epoch's
+    # would not fit.
+    user = inputs.user[places].masked_fill(strangers, UNKNOWN)
+    row = torch.where(new, inputs.category[items], items + inputs.categories)
+    user_row, day, weight = inputs.user_row[places], inputs.day[places], inputs.weight[places]
     for start in range(0, rows, hyper.batch):
         part = slice(start, start + hyper.batch)
-        at, item = places[part], items[part]
         yield Batch(
-            user=inputs.user[at].masked_fill(strangers[part], UNKNOWN),
-            user_x=torch.where(blanks[part, None], missing, inputs.user_x[inputs.user_row[at]]),
-            row=torch.where(new[part], inputs.category[item], item + inputs.categories),
-            item_x=inputs.item_x[inputs.day[at][:, None], item],
-            weight=inputs.weight[at],
+            user=user[part],
+            user_x=torch.where(blanks[part, None], missing, inputs.user_x[user_row[part]]),
+            row=row[part],
+            item_x=inputs.item_x[day[part, None], items[part]],
+            weight=weight[part],
         )
 
 

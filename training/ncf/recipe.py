@@ -83,9 +83,9 @@ class NCF:
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
         size = large_recipe.wanted(Lake(settings.lake_dir), night)
-        if size:
+        if size:  # what a study found for this way, and its state, mean nothing there
             return large_recipe.train(
-                night, settings, workdir, size, smoke=smoke, seed=seed, log_epoch=log_epoch, setup=setup
+                night, settings, workdir, size, smoke=smoke, seed=seed, log_epoch=log_epoch
             )
         hyper = setup.applied(Hyper())
         hyper = replace(hyper, max_epochs=2) if smoke else hyper

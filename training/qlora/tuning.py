@@ -38,7 +38,9 @@ class Tuning:
 
     tokens: of a packed row. rows: of a step; at_once of them are computed at a time, and divide it.
     rate: highest learning rate, after `warm` (a share of the steps) and before a cosine down to zero.
-    scale: LoRA's alpha over its rank. check_steps: between the curve's points of validation.
+    scale: LoRA's alpha over its rank. beta2: how much AdamW's average of squared gradients keeps of itself at a step:
+    0.999 remembers a thousand steps, and where the first ones' gradients are huge, few steps get far with that.
+    clip: the norm that a step's gradient is cut to, 0 for never; check_steps: between the curve's points of validation.
     keep_steps, keep_minutes: a checkpoint after so many, whichever is first.
     recompute: gradient checkpointing, which takes a third more time and a tenth of the memory.
     """
@@ -51,6 +53,7 @@ class Tuning:
     steps: int = 200
     rate: float = 2e-4
     warm: float = 0.05
+    beta2: float = 0.999
     clip: float = 1.0
     keep_steps: int = 50
     keep_minutes: float = 10.0
@@ -242,6 +245,7 @@ def _arguments(base: Base, how: Tuning, folder: Path) -> Any:
         loss_type="nll",
         learning_rate=how.rate,
         lr_scheduler_type="cosine",
+        adam_beta2=how.beta2,
         warmup_steps=max(round(how.warm * how.steps), 1),
         weight_decay=0.0,
         max_grad_norm=how.clip,

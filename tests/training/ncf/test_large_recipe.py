@@ -178,10 +178,11 @@ def test_ids_or_interactions_beyond_their_bound_take_the_large_path_by_themselve
     assert wanted(lake, night) is None
     monkeypatch.setattr(large_recipe, bound, most - 1)
     assert wanted(lake, night) == found
+    studied = Setup(hyper={"first": 16})  # a study's, of the ordinary way: the large one has no such setting
     trained = RECIPE.train(
-        night, featured_home, tmp_path, smoke=True, seed=0, log_epoch=lambda *_: None, setup=SMALL
+        night, featured_home, tmp_path, smoke=True, seed=0, log_epoch=lambda *_: None, setup=studied
     )
-    assert trained.params["path"] == "large"
+    assert trained.params["path"] == "large" and "first" not in trained.params
 
 
 def test_tables_that_do_not_fit_are_refused_in_words_before_anything_is_read(

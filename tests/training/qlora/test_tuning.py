@@ -133,6 +133,11 @@ def test_another_seed_makes_another_adapter(
     assert any(np.abs(other.weights[name] - w).max() > 0 for name, w in tuned.weights.items())
 
 
+def test_the_optimiser_remembers_as_it_is_told(base: Base, tmp_path: Path) -> None:
+    assert tuning._arguments(base, HOW, tmp_path).adam_beta2 == 0.999
+    assert tuning._arguments(base, replace(HOW, beta2=0.98), tmp_path).adam_beta2 == 0.98
+
+
 def test_what_the_user_said_carries_no_loss(base: Base, encoded: list[Encoded], tmp_path: Path) -> None:
     silent = [Encoded(one.ids, [0] * len(one.ids)) for one in encoded]
     with pytest.raises(NoDataError, match="none of the 60 training conversations"):
