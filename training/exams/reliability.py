@@ -52,8 +52,10 @@ def reliability(said: np.ndarray, true: np.ndarray) -> Reliability:
 
 
 def wilson(share: np.ndarray, count: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of shares of counts (JASA 1927): within 0..1, and not of width 0 where nothing came true."""
+    """Wilson's interval of shares of counts (JASA 1927): within 0..1, holds its share, and is not of width 0 where
+    nothing came true."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return middle - half, middle + half
+    # Where none came true, or all did, an end is the share itself, which rounding would miss.
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)

@@ -47,3 +47,10 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says_and_has_a_width_
     low, high = wilson(random.binomial(400, 0.03, 4_000) / 400, np.full(4_000, 400))
     assert 0.93 < ((low <= 0.03) & (high >= 0.03)).mean() < 0.97
     assert wilson(np.array([0.0]), np.array([50]))[1][0] == pytest.approx(0.0713, abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_interval_holds_its_share_even_where_none_or_all_came_true(share: float) -> None:
+    count = np.arange(1, 500)
+    low, high = wilson(np.full(len(count), share), count)
+    assert (low <= share).all() and (high >= share).all()
