@@ -9,6 +9,7 @@ user's own positives; a whole epoch at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,7 @@ from training.meetings import Meetings, midnight, read_meetings
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+MOST_CELLS = 2**26  # users × items that are kept as a table of what is taken: 64 MB while an epoch is drawn
 USER_COLUMNS, ITEM_COLUMNS = numeric(USER_FEATURES), numeric(ITEM_FEATURES)
 
 
@@ -112,12 +114,27 @@ def draw_negatives(
     """
     drawn = (random.random((len(user), count)) * offered[:, None]).astype(np.int64) + 1
     base = user[:, None] * (items + 1)
+    among = _lookup(taken, int(user.max() * (items + 1) + offered.max()) + 1)
+    wrong = np.flatnonzero(among((base + drawn).ravel()))
     for _ in range(3):
-        codes = (base + drawn).ravel()
-        at = np.minimum(np.searchsorted(taken, codes), len(taken) - 1)
-        wrong = np.flatnonzero(taken[at] == codes)
         if not len(wrong):
             break
         limit = offered[wrong // count]
         drawn.ravel()[wrong] = (random.random(len(wrong)) * limit).astype(np.int64) + 1
+        # Only what was drawn anew can be wrong now.
+        wrong = wrong[among(base[wrong // count, 0] + drawn.ravel()[wrong])]
     return drawn
+
+
+def _lookup(taken: np.ndarray, cells: int) -> Callable[[np.ndarray], np.ndarray]:
+    """codes [n], all below `cells` → whether each is in `taken`, sorted. A small table is ten times as fast."""
+    if cells <= MOST_CELLS:
+        table = np.zeros(cells, dtype=bool)
+        table[taken[taken < cells]] = True
+        return lambda codes: np.asarray(table[codes])
+
+    def search(codes: np.ndarray) -> np.ndarray:
+        at = np.minimum(np.searchsorted(taken, codes), len(taken) - 1)
+        return np.asarray(taken[at] == codes)
+
+    return search

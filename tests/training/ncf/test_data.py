@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nightshift.errors import LakeError
 from nightshift.lake import Lake
 from tests.conftest import TINY_START
+from training.ncf import data
 from training.ncf.data import (
     ITEM_COLUMNS,
     USER_COLUMNS,
@@ -96,3 +97,13 @@ def test_negatives_are_drawn_evenly_from_what_was_not_met() -> None:
     rest = np.delete(counts, [2, 6])
     assert counts[[2, 6]].sum() / counts.sum() < 0.01
     assert rest.max() / rest.min() < 1.15
+
+
+def test_a_search_draws_what_a_table_draws_to_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    users, items = 30, 12
+    met = np.argwhere(np.random.default_rng(0).random((users, items)) < 0.7) + 1
+    taken = np.unique(met[:, 0] * (items + 1) + met[:, 1])
+    asked = (met[:, 0], np.full(len(met), items), taken, items, 6)
+    table = draw_negatives(*asked, np.random.default_rng(3))
+    monkeypatch.setattr(data, "MOST_CELLS", 10)
+    assert np.array_equal(draw_negatives(*asked, np.random.default_rng(3)), table)
