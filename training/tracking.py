@@ -153,6 +153,8 @@ class Run:
         import mlflow.pyfunc
         from mlflow.models import infer_signature
 
+        # Whatever experiment the environment or this process had in mind, the run's own is meant.
+        mlflow.set_experiment(experiment_id=self.client.get_run(self.id).info.experiment_id)
         with mlflow.start_run(run_id=self.id):
             logged = mlflow.pyfunc.log_model(
                 name="model",
