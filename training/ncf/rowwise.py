@@ -7,7 +7,7 @@ number a row, the running sum of its gradients' mean squares, where Adam keeps t
 
 Duchi et al., JMLR 2011, with the accumulator shared by a row's weights as in Mudigere et al., ISCA 2022 (section
 3.2.1) and FBGEMM's EXACT_ROWWISE_ADAGRAD: a row that a batch uses twice is updated once, with the sum of its gradients.
-Why none of the libraries that have it: docs/decisions/0019-tables-that-learn-by-row.md.
+Why none of the libraries that have it: docs/decisions/0017-tables-that-learn-by-row.md.
 """
 
 from __future__ import annotations
