@@ -148,7 +148,7 @@ def service(config: Settings, packer: Forecasters) -> Iterator[Service]:
         service.before["no features, trends"] = service.trends()
         assert build_features(config, TINY_START).wait(120) == 0
         # The service looks for a store that was away every few seconds, and building may take fewer.
-        wait_until(lambda: service.forecast(topic="robotics").status_code == 200)
+        wait_until(lambda: service.forecast(topic="robotics").status_code == 200, 30)
         wait_until(lambda: service.serves(first), 30, lambda: process.log.read_text()[-3000:])
         yield service
     finally:
