@@ -43,6 +43,7 @@ def version(home: Settings, result: dict[str, Any]) -> Version:
 
 @pytest.fixture(scope="module")
 def nights(home: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    mlflow.set_tracking_uri(home.mlflow_url)
     mlflow.set_experiment(
         "somebody else's"
     )  # as an environment may have it: a run belongs to its own all the same
