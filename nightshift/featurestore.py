@@ -45,9 +45,7 @@ KEYS = tuple(view.key for view in VIEWS.values())
 FEATURES = "features"  # the store's folder of partitions
 REGISTRY_SECONDS = 60  # until a process has heard of changed definitions in a registry that is a server
 _REGISTRY_LOCK = 0x6E696768746665  # "nightfe", among PostgreSQL's advisory locks of the database
-ONLINE_SECONDS = (
-    5.0  # for Redis to take a batch of 10,000 rows, which needs 0.3 s; requests give up long before
-)
+ONLINE_SECONDS = 5.0  # for Redis to take a batch of 10,000 rows; a request gives up long before
 
 
 def store_config(settings: Settings) -> dict[str, Any]:
