@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from nightshift.commands import run_command
 from nightshift.errors import SettingsError, StackError
@@ -121,9 +122,17 @@ def airflow_environment(config: Settings) -> dict[str, str]:
 
 
 def _airflow_database(config: Settings) -> str:
-    if config.airflow_database_url is None:
-        return f"sqlite:///{config.home / 'airflow' / 'airflow.db'}"
-    return config.airflow_database_url.get_secret_value()
+    return _sql(config.airflow_database_url, config.home / "airflow" / "airflow.db")
+
+
+def _sql(given: SecretStr | None, file: Path) -> str:
+    """The given URL with the driver that we install (SQLAlchemy's own choice is another one), else SQLite."""
+    if given is None:
+        return f"sqlite:///{file}"
+    url = make_url(given.get_secret_value())
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg2")
+    return url.render_as_string(hide_password=False)
 
 
 def _celery(config: Settings) -> dict[str, object]:
@@ -139,6 +148,7 @@ def _celery(config: Settings) -> dict[str, object]:
         # in 300 s by default, in half a minute so. A task's supervisor sends one each second, whatever the task does.
         "CELERY__WORKER_PREFETCH_MULTIPLIER": 1,
         "CELERY__TASK_ACKS_LATE": True,
+        "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": 86_400,  # s; no task of ours may run so long
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
     }
@@ -150,10 +160,9 @@ def mlflow_environment(config: Settings) -> dict[str, str]:
     The login is MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as its clients have it. The server makes it on
     its first start and keeps it in its database; changed later, it is changed there (docs/running/compose.md).
     """
-    folder, backend = config.home / "mlflow", config.mlflow_backend_url
-    uri = backend.get_secret_value() if backend is not None else f"sqlite:///{folder / 'mlflow.db'}"
+    folder = config.home / "mlflow"
     values = {
-        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_BACKEND_STORE_URI": _sql(config.mlflow_backend_url, folder / "mlflow.db"),
         "MLFLOW_ARTIFACTS_DESTINATION": config.mlflow_artifacts_url or str(folder / "artifacts"),
     }
     if config.mlflow_hosts:  # else MLflow knows this machine's names and private addresses by itself
@@ -245,10 +254,15 @@ def prepare(config: Settings) -> None:
     _write_secret(config.home / "airflow" / "passwords.json", login)
     if _mlflow_login():
         # MLflow takes the address of its users' database from a file alone.
-        uri = mlflow_environment(config)["MLFLOW_BACKEND_STORE_URI"]
-        if config.mlflow_backend_url is None:
-            uri = f"sqlite:///{config.home / 'mlflow' / 'users.db'}"
-        content = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {uri.replace('%', '%%')}\n"
+        uri = _sql(config.mlflow_backend_url, config.home / "mlflow" / "users.db")
+        # Every request brings the password, and its hash is slow on purpose: known for a minute, three requests a
+        # second of the services cost next to nothing. A password that is changed is refused a minute later at most.
+        lines = [
+            "default_permission = READ",
+            f"database_uri = {uri.replace('%', '%%')}",
+            "auth_cache_ttl_seconds = 60",
+        ]
+        content = "\n".join(["[mlflow]", *lines, ""])
         _write_secret(config.home / "mlflow" / "auth.ini", content)
 
 

@@ -124,6 +124,10 @@ class Stack:
         for part in (p for p in early if p.name in SERVICES):
             say(f"waiting for the {part.name} service")
             self._wait(part)
+        alive = self.running()
+        for part in wanted:  # those that listen to nobody can only be seen to live
+            if part.name not in alive:
+                raise StackError(self._died_starting(part.name))
         return [part.name for part in wanted]
 
     def _check_port(self, part: Part) -> None:
@@ -158,10 +162,14 @@ class Stack:
         for url in part.health:
             while not answers(url):
                 if part.name not in self.running():
-                    raise StackError(f"{part.name} died while starting; see {log}: {last_words(log)}")
+                    raise StackError(self._died_starting(part.name))
                 if time.monotonic() > deadline:
                     raise StackError(f"{part.name} did not answer at {url} in {START_SECONDS} s; see {log}")
                 time.sleep(0.3)
+
+    def _died_starting(self, name: str) -> str:
+        log = self.config.logs_dir / f"{name}.log"
+        return f"{name} died while starting; see {log}: {last_words(log)}"
 
     # --- stop ------------------------------------------------------------------------------------------
 
