@@ -5,6 +5,7 @@
     python -m nightshift.parts scheduler      becomes that part: the same command, the same environment
     python -m nightshift.parts migrate        brings Airflow's database to this version's tables
     python -m nightshift.parts open           makes Airflow's pools and unpauses the DAGs
+    python -m nightshift.parts ping           whether the Celery worker of this very machine answers
 
 What keeps their state is a setting: SQLite and files under home, or PostgreSQL, Redis and S3, which run already.
 No secret is in a command: any user of the machine may read those.
@@ -35,6 +36,7 @@ CELERY = "CeleryExecutor"
 SINGLE = ("mlflow", "api-server", "scheduler", "dag-processor", "triggerer", *SEATS)
 SLOTS = 2  # tasks that a Celery worker runs at a time: a training, and what else there is
 QUEUES = "default,training"  # the DAGs send training and gates to a queue of their own, for a GPU box
+CELERY_APP = "airflow.providers.celery.executors.celery_executor.app"
 DEFAULT_PORTS = {"postgresql": 5432, "redis": 6379, "rediss": 6379}
 
 
@@ -315,7 +317,7 @@ def last_words(log: Path, lines: int = 4) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nightshift.parts", description=__doc__)
-    parser.add_argument("name", choices=(*SINGLE, "worker", "migrate", "open"))
+    parser.add_argument("name", choices=(*SINGLE, "worker", "migrate", "open", "ping"))
     parser.add_argument("--queues", default=QUEUES, help="of a worker")
     given = parser.parse_args(arguments)
     config = settings()
@@ -333,6 +335,10 @@ def become(config: Settings, name: str, queues: str) -> None:
     """Be that part from here on: signals and exit status are its own. Raises SettingsError if there is none."""
     if name == "worker":
         part = worker(name, airflow_environment(config), queues)
+    elif name == "ping":
+        asked = ["inspect", "ping", "--destination", f"worker@{socket.gethostname()}"]
+        celery = [str(Path(sys.executable).parent / "celery"), "-A", CELERY_APP, *asked]
+        part = Part(name, celery, variables=airflow_environment(config))
     else:
         found = [part for part in parts(config) if part.name == name]
         if not found:
