@@ -53,6 +53,9 @@ def replay_settings(
         "mlflow_backend_url": None,
         "mlflow_artifacts_url": None,
         "eventlog_url": f"sqlite:///{state / 'eventlog.db'}",
+        "store_url": None,
+        "feast_registry_url": None,
+        "online_url": None,
     }
     return Settings.model_validate({**base.model_dump(), **changed})
 
