@@ -183,7 +183,9 @@ def test_what_needs_the_card_gets_a_pod_with_one_on_kubernetes_and_is_a_plain_ta
 ) -> None:
     wanted = {"train_recommender", "train_forecaster", "train_language", "gate_language", "study"}
     tasks = {task.task_id: task for dag in dags.values() for task in dag.tasks}
-    assert not any(tasks[name].executor_config for name in tasks), "nothing is asked for where there is no template"
+    assert not any(tasks[name].executor_config for name in tasks), (
+        "nothing is asked for where there is no template"
+    )
     script = (
         "import importlib, json\n"
         f"names = {FIRST!r}\n"

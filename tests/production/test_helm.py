@@ -23,6 +23,7 @@ import yaml
 from starlette.datastructures import Headers
 
 from nightshift.bootstrap import pip_settings, uv_environment
+from nightshift.parts import SINGLE
 from nightshift.seats import SEATS
 from nightshift.settings import PROJECT, Settings
 from serving.edge import MACHINES, Problem, check_site, host_names
@@ -103,6 +104,11 @@ def container(result: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(only)
 
 
+def parts(template: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every container of a pod, those that run before the others included."""
+    return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
+
+
 def variables(part: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry for entry in part["env"]}
 
@@ -139,7 +145,12 @@ def test_values_that_cannot_work_or_would_lay_a_secret_open_are_refused(
 
 def test_the_schema_knows_every_setting_that_is_no_secret() -> None:
     known = json.loads((CHART / "values.schema.json").read_text())["properties"]["settings"]["propertyNames"]
-    made_here = {"home", "mlflow_url"}
+    # What the chart itself says, or what is Airflow's and set by its chart.
+    made_here = {"home", "host", "mlflow_url", "mlflow_port", "mlflow_artifacts_url", "mlflow_hosts"}
+    made_here |= {
+        seat.port.replace("_port", ending) for seat in SEATS.values() for ending in ("_port", "_url")
+    }
+    made_here |= {name for name in Settings.model_fields if name.startswith("airflow_")}
     assert set(known["enum"]) == set(Settings.model_fields) - SECRET_SETTINGS - made_here, (
         "write the settings into values.schema.json, settings.propertyNames.enum"
     )
@@ -153,7 +164,7 @@ def test_what_the_pods_are_told_are_settings_that_exist(tried: dict[str, Any], c
     assert set(given) <= set(Settings.model_fields) - SECRET_SETTINGS
     Settings(_env_file=None, **given)  # type: ignore[arg-type]  # of the right kind, as texts
     for _, template in pods(tried[case]):
-        for part in template["spec"]["containers"]:
+        for part in parts(template):
             ours = {
                 name.removeprefix("NIGHTSHIFT_").lower() for name in variables(part) if name[:6] == "NIGHTS"
             }
@@ -186,7 +197,7 @@ def test_a_pod_gets_the_secrets_it_uses_and_all_of_them_exist(tried: dict[str, A
         for name, secret in objects(result, "Secret").items()
     }
     for name, template in pods(result):
-        for part in template["spec"]["containers"]:
+        for part in parts(template):
             for entry in variables(part).values():
                 wanted = entry.get("valueFrom", {}).get("secretKeyRef")
                 assert wanted is None or wanted["key"] in kept[wanted["name"]], f"{name}: {entry}"
@@ -230,7 +241,11 @@ def test_a_service_is_started_as_the_stack_starts_it_and_asked_how_it_is(
 ) -> None:
     part = container(tried["minimal"], f"nightshift-{seat.name}")
     port = Settings.model_fields[seat.port].default
-    assert part["command"] == ["bentoml", "serve", seat.service, "--host", "0.0.0.0", "--port", str(port)]
+    settings = objects(tried["minimal"], "ConfigMap")["nightshift-settings"]["data"]
+    assert part["command"] == ["python", "-m", "nightshift.parts", seat.name] and seat.name in SINGLE
+    assert settings[f"NIGHTSHIFT_{seat.port.upper()}"] == str(port)
+    address = settings[f"NIGHTSHIFT_{seat.port.upper().replace('_PORT', '_URL')}"]
+    assert address == f"http://nightshift-{seat.name}:{port}"
     (service,) = objects(tried["minimal"], "Service")[f"nightshift-{seat.name}"]["spec"]["ports"]
     assert service["port"] == port and part["ports"] == [{"name": "http", "containerPort": port}]
     probes = {name: part[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
@@ -264,7 +279,7 @@ def test_pods_run_as_nobody_in_particular_and_write_to_scratch_alone(
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for part in spec["containers"]:
+        for part in parts(template):
             context = part["securityContext"]
             assert context["readOnlyRootFilesystem"] is True and context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
@@ -327,7 +342,7 @@ def test_with_airflows_chart_a_task_that_needs_the_card_gets_a_pod_with_one(trie
         objects(result, "ConfigMap")["nightshift-gpu-pod-template"]["data"]["pod_template_file.yaml"]
     )
     (base,) = pod["spec"]["containers"]
-    assert base["image"].endswith("nightshift-training:0.1.0") and base["name"] == "base"
+    assert base["image"].endswith("nightshift/training:0.1.0-cuda") and base["name"] == "base"
     assert base["resources"]["limits"]["nvidia.com/gpu"] == 1
     scheduler = json.dumps(objects(result, "Deployment")["night-scheduler"])
     path = variables(base)["NIGHTSHIFT_GPU_POD_TEMPLATE"]["value"]
@@ -342,26 +357,30 @@ def test_mlflow_starts_by_the_charts_own_words_wants_a_login_and_knows_its_names
 ) -> None:
     """The very command and variables of the pod, on a free port, with SQLite and a folder in the stores' places."""
     part, port = container(tried["minimal"], "nightshift-mlflow"), free_port()
+    (migrate,) = dict(pods(tried["minimal"]))["nightshift-mlflow"]["spec"]["initContainers"]
     given = {name: entry["value"] for name, entry in variables(part).items() if "value" in entry}
-    settings = objects(tried["minimal"], "ConfigMap")["nightshift-settings"]["data"]
-    home = tmp_path / "100%"  # a sign that means something in MLflow's file
+    home = tmp_path / "100%"  # a sign that means something in the file of MLflow's users
     home.mkdir()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))},
-        **{name: value for name, value in settings.items() if name.startswith("MLFLOW_SERVER_")},
-        **{name: value.replace("5500", str(port)) for name, value in given.items() if name[:6] == "MLFLOW"},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "MLFLOW_ARTIFACTS_DESTINATION": str(home / "artifacts"),
-        "MLFLOW_AUTH_CONFIG_PATH": str(home / "basic_auth.ini"),
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home / 'mlflow.db'}",
-        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": "correct-horse-battery",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "k" * 32,
+    surroundings = {
+        n: v for n, v in os.environ.items() if not n.startswith(("MLFLOW_", "AWS_", "NIGHTSHIFT_"))
     }
-    words = [
-        *part["command"][:2],
-        part["command"][2].replace("5500", str(port)).replace("0.0.0.0", "127.0.0.1"),
-    ]
+    environment = {
+        **surroundings,
+        **objects(tried["minimal"], "ConfigMap")["nightshift-settings"]["data"],
+        **given,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT),
+        "NIGHTSHIFT_HOME": str(home),
+        "NIGHTSHIFT_HOST": "127.0.0.1",
+        "NIGHTSHIFT_MLFLOW_PORT": str(port),
+        "NIGHTSHIFT_MLFLOW_ARTIFACTS_URL": str(home / "artifacts"),
+        "NIGHTSHIFT_MLFLOW_BACKEND_URL": f"sqlite:///{home / 'mlflow.db'}",
+        "NIGHTSHIFT_MLFLOW_SESSION_SECRET": "k" * 32,
+        "MLFLOW_TRACKING_USERNAME": "admin",
+        "MLFLOW_TRACKING_PASSWORD": "correct-horse-battery",
+    }
+    subprocess.run(migrate["command"], env=environment, cwd=tmp_path, check=True, capture_output=True)
+    words = part["command"]
     log = (tmp_path / "log").open("w")
     server = subprocess.Popen(
         words, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
@@ -381,7 +400,8 @@ def test_mlflow_starts_by_the_charts_own_words_wants_a_login_and_knows_its_names
         named = {"host": f"nightshift-mlflow.ml.svc:{port}"}
         assert httpx.get(asked, auth=login, headers=named, trust_env=False).status_code == 200
         assert httpx.get(asked, auth=login, headers={"host": "evil.test"}, trust_env=False).status_code == 403
-        assert stat.S_IMODE((home / "basic_auth.ini").stat().st_mode) == 0o600
+        kept = [path for path in home.rglob("*.ini") if stat.S_IMODE(path.stat().st_mode) != 0o600]
+        assert list(home.rglob("*.ini")) and not kept, "the address of the users' database is a secret"
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)

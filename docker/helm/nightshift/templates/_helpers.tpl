@@ -49,14 +49,10 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
-{{/* MLflow's name in the cluster, with the port, as clients send it. */}}
+{{/* MLflow's names, in the cluster and at the ingress. */}}
 {{- define "nightshift.mlflowHosts" -}}
 {{- $name := printf "%s-mlflow" .Values.name -}}
-{{- $port := toString (int .Values.mlflow.port) -}}
-{{- $hosts := list -}}
-{{- range list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) "localhost" "127.0.0.1" -}}
-{{- $hosts = append $hosts (printf "%s:%s" . $port) -}}
-{{- end -}}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) -}}
 {{- with .Values.mlflow.ingress -}}{{- if .enabled -}}{{- $hosts = append $hosts .host -}}{{- end -}}{{- end -}}
 {{- join "," (concat $hosts .Values.mlflow.hosts) -}}
 {{- end }}
