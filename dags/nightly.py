@@ -26,7 +26,7 @@ import os
 from airflow.sdk import DAG, Param, task
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
-from steps import DEFAULTS, ON_CARD, PYTHON, RETRAIN, START, TIMEZONE, command, data_steps, step
+from steps import DEFAULTS, ON_CARD, PYTHON, RETRAIN, START, TIMEZONE, TRAINING, command, data_steps, step
 
 from nightshift.settings import PROJECT
 from training.families import FAMILIES
@@ -68,7 +68,7 @@ with DAG(
         """The families of the seat that were chosen in the form, in the order they are trained."""
         return [name for name in (params or {})["families"] if FAMILIES[name].seat == seat]
 
-    @task.bash(pool="gpu", map_index_template="{{ family }}", cwd=str(PROJECT), **ON_CARD)
+    @task.bash(pool="gpu", queue=TRAINING, map_index_template="{{ family }}", cwd=str(PROJECT), **ON_CARD)
     def train(family: str) -> str:
         smoke = "{% if params.smoke %} --smoke{% endif %}"
         return f"exec {PYTHON} -m training.run {family} --night {NIGHT}{smoke}"
@@ -82,7 +82,7 @@ with DAG(
         # Runs after a failure too: the gate itself says which family is missing.
         words = f"training.examine {seat} --families {{{{ ti.xcom_pull(task_ids='families_{seat}') | join(' ') }}}}"
         # The exam of language models runs them; the others' are arithmetic.
-        where = ON_CARD if seat == "language" else {}
+        where = {"queue": TRAINING, **(ON_CARD if seat == "language" else {})}
         gate = step(f"gate_{seat}", words, trigger_rule="all_done_min_one_success", **where)
         features >> trained >> gate >> report
         trained >> report  # a family that failed makes the night fail, even though the gate judged the others

@@ -17,7 +17,7 @@ import os
 
 from airflow.sdk import DAG, Param
 from airflow.timetables.trigger import CronTriggerTimetable
-from steps import DEFAULTS, ON_CARD, START, TIMEZONE, command
+from steps import DEFAULTS, ON_CARD, START, TIMEZONE, TRAINING, command
 
 from training.families import FAMILIES
 
@@ -41,4 +41,4 @@ with DAG(
     },
 ):  # fmt: skip
     words = "training.study {{ params.family }} --minutes {{ params.minutes }}"
-    study = command("study", words, pool="gpu", **ON_CARD)
+    study = command("study", words, pool="gpu", queue=TRAINING, **ON_CARD)
