@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,9 @@ def market(home: Path, users: int, items: int, days: int) -> Settings:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The units of the parts that were asked for, and why those that are missing are."""
-    quick, found, left_out = options.quick, {}, {}
+    quick = options.quick
+    found: dict[str, float] = {}
+    left_out: dict[str, str] = {}
     with TemporaryDirectory(prefix="nightshift-sizing-") as folder:
         config = market(Path(folder), *((200, 100, 3) if quick else (2_000, 1_000, 28)))
         work: dict[str, Callable[[], dict[str, float]]] = {
@@ -78,6 +81,7 @@ def show(told: dict[str, Any], console: Console) -> None:
         values = (size[name] for size in told["sizes"])
         sizes.add_row(name.replace("_", " "), *(f"{v:,.2f}" if v < 100 else f"{v:,.0f}" for v in values))
     console.print(sizes)
+    console.print(f"load of the machine meanwhile: {told['load']:.1f}")
     for part, why in told["left_out"].items():
         console.print(f"{part} left out: {why}", soft_wrap=True)
 
@@ -99,6 +103,9 @@ def main() -> None:
     elif {"online", "served"} & set(options.parts):
         options.parts = sorted({"stored", *options.parts}, key=PARTS.index)  # they need its night
     told = measure(options)
+    told["load"] = os.getloadavg()[
+        2
+    ]  # of the last quarter of an hour: latencies are as good as the machine is idle
     told["sizes"] = [needs(size, told["unit"]) for size in SIZES]
     show(told, Console())
     print(json.dumps(plain(told)))

@@ -1,7 +1,7 @@
 """What the health checks of compose.yaml ask, with nothing but the standard library: a check must cost next to nothing.
 
-    healthy.py http://127.0.0.1:5500/health      the address answers with success
-    healthy.py airflow scheduler                 Airflow's API has heard from that part of it lately
+healthy.py http://127.0.0.1:5500/health      the address answers with success
+healthy.py airflow scheduler                 Airflow's API has heard from that part of it lately
 """
 
 from __future__ import annotations

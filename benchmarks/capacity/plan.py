@@ -73,6 +73,9 @@ def needs(business: Business, unit: dict[str, float]) -> dict[str, float]:
         kept = business.interactions_a_day * business.event_days
         found["eventlog_gib"] = kept * unit["eventlog_bytes_per_event"] / GIB
         found["events_a_second"] = business.interactions_a_day * business.busiest_hour / 3_600
+    if "artifact_bytes_per_user_and_item" in unit:
+        rows = business.users + business.items
+        found["version_gib"] = rows * unit["artifact_bytes_per_user_and_item"] / GIB
     if "requests_per_cpu_second" in unit:
         cores = business.requests_a_second / (unit["requests_per_cpu_second"] * business.full)
         found["serving_cores"] = float(max(1, math.ceil(cores)))

@@ -28,6 +28,7 @@ UNIT = {
     "redis_bytes_per_user": 600.0,
     "online_write_cpu_seconds_per_million": 300.0,
     "eventlog_bytes_per_event": 400.0,
+    "artifact_bytes_per_user_and_item": 500.0,
     "requests_per_cpu_second": 500.0,
 }
 
@@ -38,6 +39,7 @@ def test_the_sizes_are_the_units_times_what_there_is() -> None:
     assert found["lake_gib"] == pytest.approx(1_000_000 * 40 * 365 / 2**30)
     assert found["redis_gib"] == pytest.approx(600_000_000 / 2**30)
     assert found["eventlog_gib"] == pytest.approx(1_000_000 * 400 * 90 / 2**30)
+    assert found["version_gib"] == pytest.approx(1_100_000 * 500 / 2**30)
     assert found["requests_a_second"] == pytest.approx(500_000 * 0.15 / 3_600)
     assert found["serving_cores"] == 1 and needs(SIZES[2], UNIT)["serving_cores"] == 1
     assert needs(SIZES[2], {**UNIT, "requests_per_cpu_second": 50.0})["serving_cores"] == 9
