@@ -18,12 +18,13 @@ import httpx
 import numpy as np
 import pandas as pd
 import psutil
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW, VIEWS
 from nightshift.errors import StackError
 from nightshift.eventlog import EventLog
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.night import data_commands, run_step
 from nightshift.packages import package_size
 from nightshift.seats import RECOMMENDER
@@ -56,19 +57,16 @@ def stored(config: Settings) -> dict[str, float]:
     night, began = night_of(config), time.monotonic()
     for command in data_commands(night):
         run_step(config, command)
-    days = Lake(config.lake_dir).days()
-    rows = sum(Lake(config.lake_dir).read("interactions", day, day).num_rows for day in days)
-    parts = [path for day in days for path in Lake(config.lake_dir).paths("interactions", day, day)]
-    found = {"interactions": rows, "lake_bytes_per_interaction": _bytes(parts) / rows}
+    lake = open_lake(config)
+    first, last = lake.days()[0], lake.days()[-1]
+    rows = lake.read("interactions", first, last).num_rows
+    size = sum(path.stat().st_size for path in lake.paths("interactions", first, last))
+    found = {"interactions": rows, "lake_bytes_per_interaction": size / rows}
     found["data_seconds"] = time.monotonic() - began
     for view, name in ((USER_VIEW, "user"), (ITEM_VIEW, "item")):
         path = config.features_dir / view / f"day={night}.parquet"
         found[f"feature_bytes_per_{name}_day"] = path.stat().st_size / len(pd.read_parquet(path, columns=[]))
     return found
-
-
-def _bytes(paths: list[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
 
 
 # --- online features -------------------------------------------------------------------------------------
@@ -87,12 +85,12 @@ def online(config: Settings, users: int, reads: int) -> dict[str, float]:
     rows[VIEWS[USER_VIEW].key] = [f"u{n:09d}" for n in range(users)]
     features = [f"{USER_VIEW}:{feature.name}" for feature in VIEWS[USER_VIEW].features]
     with _redis() as port:
-        settings = featurestore.store_config(config) | {
-            "registry": {"path": str(config.home / "feast" / "sizing.db")},
-            "online_store": {"type": "redis", "connection_string": f"127.0.0.1:{port}"},
-        }
-        store = featurestore.connect(settings)
-        store.apply(definitions(config.features_dir))
+        settings = config.model_copy(update={"online_url": SecretStr(f"redis://127.0.0.1:{port}/0")})
+        told = featurestore.store_config(settings)
+        featurestore.connect(featurestore.overwriting(told)).apply(
+            definitions(featurestore.features_place(settings))
+        )
+        store = featurestore.connect(told)
         before, began = _used(port), time.process_time()
         store.write_to_online_store(USER_VIEW, df=rows)
         wrote, grown = time.process_time() - began, _used(port) - before
