@@ -341,9 +341,8 @@ def test_airflow_knows_every_option_that_it_is_given() -> None:
     own = Path(airflow.__file__).parent / "config_templates" / "config.yml"
     known = {**yaml.safe_load(own.read_text()), **get_provider_info()["config"]}
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    simple = {name for name in values["airflow"]["config"]["core"] if name.startswith("simple_auth_manager")}
     for group, options in values["airflow"]["config"].items():
-        assert set(options) <= set(known[group]["options"]) | simple, group
+        assert set(options) <= set(known[group]["options"]), group
     assert values["airflow"]["airflowVersion"] == airflow.__version__
 
 
