@@ -29,8 +29,9 @@ from airflow.timetables.trigger import CronTriggerTimetable
 from steps import DEFAULTS, ON_CARD, PYTHON, RETRAIN, START, TIMEZONE, TRAINING, command, data_steps, step
 
 from nightshift.settings import PROJECT
-from training.families import FAMILIES
+from training.families import FAMILIES, of_a_night
 
+CHOSEN = of_a_night(os.environ.get("NIGHTSHIFT_FAMILIES", ""))
 SEATS = sorted({family.seat for family in FAMILIES.values()})
 NIGHT = "{{ ti.xcom_pull(task_ids='plan')['night'] }}"
 
@@ -51,9 +52,9 @@ with DAG(
     params={
         "night": Param(None, type=["null", "string"], format="date", title="Night",
                        description="Data date to run. Empty: the next day that the data have."),
-        "families": Param(list(FAMILIES), type="array", items={"type": "string", "enum": list(FAMILIES)},
+        "families": Param(list(CHOSEN), type="array", items={"type": "string", "enum": list(FAMILIES)},
                           minItems=1, examples=list(FAMILIES), title="Families",
-                          description="Which families to train."),
+                          description="Which families to train; the default is by NIGHTSHIFT_FAMILIES."),
         "smoke": Param(False, type="boolean", title="Smoke run",
                        description="Seconds instead of quality: to see that everything is wired."),
     },

@@ -207,6 +207,9 @@ class Settings(BaseSettings):
         None,
         description="SQLAlchemy URL of the event log; default SQLite under home. PostgreSQL in production.",
     )
+    families: str = Field(
+        "", description="Families that a night trains, comma separated, such as ncf,dae,ridge; empty: all."
+    )
     schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
     study_schedule: str = Field(
