@@ -27,12 +27,12 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
+from feature_repo.engines import Engine, open_engine
 from feature_repo.pipelines import item, topic, user
 from feature_repo.pipelines.common import EVENT_TIMESTAMP, schema
 from nightshift import velocity
@@ -96,41 +96,35 @@ def build_partitions(settings: Settings, night: date) -> list[date]:
     there = {view: set(days_of(settings, view)) for view in VIEWS}
     missing = {day: [view for view in VIEWS if day not in there[view]] for day in days}
     missing = {day: views for day, views in missing.items() if views}
-    connection = ibis.duckdb.connect()
-    for day in _progress(list(missing)):
-        for view, table in compute(lake, day, connection, missing[day]).items():
-            with place.new_file(partition_name(view, day)) as path:
-                pq.write_table(table if VIEWS[view].daily else _untaken(settings, view, day, table), path)
-    connection.disconnect()
+    with open_engine(settings) as engine:
+        for day in _progress(list(missing)):
+            for view, table in compute(lake, day, engine, missing[day]).items():
+                with place.new_file(partition_name(view, day)) as path:
+                    pq.write_table(table if VIEWS[view].daily else _untaken(settings, view, day, table), path)
     return list(missing)
 
 
 def compute(
-    lake: Lake, day: date, connection: ibis.BaseBackend, views: Collection[str] = tuple(VIEWS)
+    lake: Lake, day: date, engine: Engine, views: Collection[str] = tuple(VIEWS)
 ) -> dict[str, pa.Table]:
     """View name → its partition for `day`, from what was published up to `day` alone."""
-    found = _daily(lake, day, connection, [view for view in views if VIEWS[view].daily])
+    found = _daily(lake, day, engine, [view for view in views if VIEWS[view].daily])
     if TOPIC_VIEW in views:
         found[TOPIC_VIEW] = _topics(lake, day)
     return found
 
 
-def _daily(lake: Lake, day: date, connection: ibis.BaseBackend, views: list[str]) -> dict[str, pa.Table]:
+def _daily(lake: Lake, day: date, engine: Engine, views: list[str]) -> dict[str, pa.Table]:
     if not views:
         return {}
-    interactions = ibis.memtable(
-        lake.read("interactions", day - timedelta(days=WINDOW_DAYS - 1), day).drop_columns(
-            ["event_id", "channel"]
-        )
-    )
-    items = ibis.memtable(lake.latest("items", day))
-    users = ibis.memtable(lake.latest("users", day))
+    interactions = engine.read(lake, "interactions", day - timedelta(days=WINDOW_DAYS - 1), day)
+    items, users = engine.latest(lake, "items", day), engine.latest(lake, "users", day)
     expressions = {
         USER_VIEW: user.user_features(interactions, items, users, day),
         ITEM_VIEW: item.item_features(interactions, items, day),
     }
     return {
-        view: connection.to_pyarrow(expressions[view]).cast(schema(VIEWS[view].key, VIEWS[view].features))
+        view: engine.arrow(expressions[view]).cast(schema(VIEWS[view].key, VIEWS[view].features))
         for view in views
     }
 

@@ -297,7 +297,11 @@ def import_feast() -> None:
 
 
 def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
-    """`entities` with one column per feature, as known at each row's time: Feast's point-in-time join.
+    """`entities` with one column per feature, as known at each row's time: a point-in-time join.
+
+    What to read, how long a row is good for and where it lies is Feast's to say; the join is DuckDB's own ASOF JOIN.
+    Feast's join pairs each row with all rows of the past before it keeps the newest, at ten times the CPU; a test
+    holds the two together.
 
     A value counts from its own event timestamp on: what a day's features know is known at the midnight that ends
     it, that very moment included, and no later row is ever seen.
@@ -314,18 +318,50 @@ def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[s
     """
     key = _key_of(entities)
     moments = entities[[key, TIMESTAMP]].reset_index(drop=True)
-    asked = moments.drop_duplicates(ignore_index=True)  # Feast's join is paid per distinct row only
+    asked = moments.drop_duplicates(ignore_index=True)  # the join is paid per distinct row only
     names = _names(features)
     if asked.empty:
         return entities.assign(**{name: pd.Series(dtype="float64") for name in names})
+    wanted: dict[str, list[str]] = {}
+    for reference in features:
+        view, _, name = reference.partition(":")
+        wanted.setdefault(view, []).append(name)
     with _speaking_plainly(), _own_duckdb():
-        found = store.get_historical_features(
-            entity_df=asked.assign(row=range(len(asked))), features=list(features)
-        ).to_df()
-    # Feast returns rows in no order, and times in whatever unit: go by the row number that travelled along.
-    values = found.set_index("row")[names].sort_index()
+        found = pd.concat([_as_of(store, view, asked, key, some) for view, some in wanted.items()], axis=1)
     place = moments.merge(asked.assign(row=range(len(asked))), how="left", on=[key, TIMESTAMP])["row"]
-    return entities.assign(**{name: values[name].to_numpy()[place.to_numpy()] for name in names})
+    return entities.assign(**{name: found[name].to_numpy()[place.to_numpy()] for name in names})
+
+
+def _as_of(store: FeatureStore, view: str, asked: pd.DataFrame, key: str, names: list[str]) -> pd.DataFrame:
+    """The columns `names` of each key's newest row that is known at its time and still good, in the order of `asked`.
+
+    Reads by Ibis's default connection. Raises KeyError for a feature that the view does not have.
+    """
+    import ibis
+
+    told = store.get_feature_view(view)
+    missing = [name for name in names if name not in {field.name for field in told.features}]
+    if missing or key not in told.join_keys:
+        raise KeyError(f"{view} has no {missing[0] if missing else key}")
+    source: Any = told.batch_source  # a FileSource
+    good = told.ttl
+    assert good is not None, "every view has its ttl"
+    rows = ibis.memtable(
+        pa.table(
+            {
+                key: pa.array(asked[key], pa.string()),
+                "at": pa.array(asked[TIMESTAMP].dt.floor("us"), pa.timestamp("us", "UTC")),
+                "row": pa.array(range(len(asked)), pa.int64()),
+            }
+        )
+    )
+    past = ibis.read_parquet(source.path)
+    near = past[TIMESTAMP].between(asked[TIMESTAMP].min() - good, asked[TIMESTAMP].max())
+    past = past.filter(near).select(key, *names, known=TIMESTAMP)
+    joined = rows.asof_join(past, on=rows["at"] >= past["known"], predicates=key)
+    found = joined.select("row", "known", *names).to_pyarrow().sort_by("row").to_pandas()
+    too_old = asked[TIMESTAMP] - found["known"] > good  # False where nothing was known
+    return found[names].mask(too_old)
 
 
 def online(

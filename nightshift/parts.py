@@ -38,8 +38,10 @@ SINGLE = ("mlflow", "api-server", "scheduler", "dag-processor", "triggerer", *SE
 SLOTS = 2  # tasks that a Celery worker runs at a time: a training, and what else there is
 QUEUES = "default,training"  # the DAGs send training and gates to a queue of their own, for a GPU box
 CELERY_APP = "airflow.providers.celery.executors.celery_executor.app"
-STORES = ("mlflow_backend_url", "eventlog_url", "profiles_url", "feast_registry_url", "online_url")
-STORES += ("airflow_database_url", "airflow_broker_url")
+STORES = (
+    "mlflow_backend_url", "eventlog_url", "profiles_url", "feast_registry_url", "online_url",
+    "airflow_database_url", "airflow_broker_url",
+)  # fmt: skip
 DEFAULT_PORTS = {"postgresql": 5432, "redis": 6379, "rediss": 6379}
 
 

@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error  # what an upload in parts raises
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -69,7 +70,6 @@ class S3Store:
         self._bucket, self._prefix = _bucket(bucket, endpoint, os.getpid()), prefix.strip("/")
         place = hashlib.sha256(f"{endpoint} {bucket}".encode()).hexdigest()[:8]
         self._cache = cache / f"{bucket}-{place}"
-        self._tags: dict[str, str] = {}
 
     @property
     def where(self) -> str:
@@ -77,7 +77,7 @@ class S3Store:
 
     def within(self, folder: str) -> S3Store:
         part = S3Store.__new__(S3Store)
-        part._bucket, part._cache, part._tags = self._bucket, self._cache, self._tags
+        part._bucket, part._cache = self._bucket, self._cache
         part._prefix = self._key(folder)
         return part
 
@@ -86,7 +86,7 @@ class S3Store:
     def names(self, folder: str) -> list[str]:
         key, began = self._key(folder) + "/", time.time()
         found = {name: tag for name, tag in self._bucket.list(key) if "/" not in name[len(key) :]}
-        self._tags.update(found)
+        self._bucket.tags.update(found)
         names = sorted(name[len(key) :] for name in found)
         self._forget_others(self._cache / key, set(names), began)
         return names
@@ -111,7 +111,7 @@ class S3Store:
             yield building
             if self._bucket.upload_new(key, building):
                 return
-        self._tags.pop(key, None)  # somebody else wrote it first, and theirs is the one that counts
+        self._bucket.tags.pop(key, None)  # somebody else wrote it first, and theirs is the one that counts
 
     def path(self, name: str, sha256: str | None = None) -> Path:
         key = self._key(name)
@@ -278,12 +278,12 @@ class S3Store:
     def _by_tag(self, key: str, cached: Path) -> None:
         """The file is cached as the store has it: the entity tag and digest that it had when it was fetched hold."""
         note = self._cache / ".tags" / f"{key}.json"
-        tag = self._tags.get(key) or self._bucket.tag(key)
+        tag = self._bucket.tags.get(key) or self._bucket.tag(key)
         known = json.loads(note.read_text()) if note.exists() else {}
         if known.get("tag") == tag and _holds(cached, known["sha256"]):
             return
-        self._tags[key] = self._fetch(key, cached)
-        write_whole(note, as_json({"tag": self._tags[key], "sha256": digest_of(cached)}))
+        self._bucket.tags[key] = self._fetch(key, cached)
+        write_whole(note, as_json({"tag": self._bucket.tags[key], "sha256": digest_of(cached)}))
 
     def _fetch(self, key: str, cached: Path, sha256: str | None = None) -> str:
         """Fetch a file whole into the cache; its entity tag."""
@@ -309,6 +309,7 @@ class _Bucket:
     def __init__(self, name: str) -> None:
         self.name = name
         self.read_before: dict[str, bytes] = {}  # the version of a document that was read last
+        self.tags: dict[str, str] = {}  # entity tags by the last listing of their folder
         self._honours = False
         self._opening = threading.Lock()
         self._made: Any = None
@@ -419,8 +420,9 @@ class _Bucket:
     def _saying(self, key: str) -> Iterator[None]:
         try:
             yield
-        except (ClientError, BotoCoreError) as error:
-            raise StoreError(f"{self.url(key)}: {_reason(error, self.name)}") from error
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
+            raise StoreError(f"{self.url(key)}: {_reason(cause, self.name)}") from error
 
 
 @lru_cache(maxsize=8)
@@ -432,7 +434,7 @@ def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _reason(error: Exception, bucket: str) -> str:
+def _reason(error: BaseException, bucket: str) -> str:
     """What went wrong in words, and what to do."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "AWS")
     if isinstance(error, NoCredentialsError | PartialCredentialsError):

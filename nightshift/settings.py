@@ -89,6 +89,14 @@ class Settings(BaseSettings):
         description="YAML file, topic: [feed URLs]: RSS and Atom feeds that policy changes are counted from.",
     )
 
+    # Features
+    features_memory_gb: float = Field(
+        4.0,
+        gt=0,
+        description="What the engine of the feature pipelines may hold in memory, in GiB; the rest lies on disk "
+        "under home for the while.",
+    )
+
     # The market simulator
     market_seed: int = Field(7, description="Seed of the simulated world.")
     market_users: int = Field(2_000, ge=20, le=1_000_000)
@@ -198,6 +206,9 @@ class Settings(BaseSettings):
     eventlog_url: SecretStr | None = Field(
         None,
         description="SQLAlchemy URL of the event log; default SQLite under home. PostgreSQL in production.",
+    )
+    families: str = Field(
+        "", description="Families that a night trains, comma separated, such as ncf,dae,ridge; empty: all."
     )
     schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")

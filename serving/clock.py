@@ -21,6 +21,9 @@ from nightshift.settings import Settings
 log = logging.getLogger("nightshift.serving")
 
 
+FIRST_SECONDS = 5.0  # that a service's first question waits for a bucket; it may be away
+
+
 class Clock:
     """Cheap to ask: the lake's manifest is read again only when it has changed.
 
@@ -34,7 +37,9 @@ class Clock:
         self._away = False
         self._today: date | None = None
         self._lock = threading.Lock()
-        self._pause = settings.champion_poll_seconds if settings.store_url is not None else None
+        self._far = settings.store_url is not None
+        self._pause = settings.champion_poll_seconds
+        self._asked = threading.Event()
         self._thread: threading.Thread | None = None
 
     def now(self) -> datetime:
@@ -43,18 +48,20 @@ class Clock:
         if not self._by_data:
             return wall
         with self._lock:
-            if self._thread is None:
+            if not self._far:
                 self._look()
-                if self._pause is not None:
-                    self._thread = threading.Thread(target=self._follow, name="clock", daemon=True)
-                    self._thread.start()
+            elif self._thread is None:
+                self._thread = threading.Thread(target=self._follow, name="clock", daemon=True)
+                self._thread.start()
+                self._asked.wait(FIRST_SECONDS)
             today = self._today
         return wall if today is None else datetime.combine(today, wall.timetz())
 
     def _follow(self) -> None:
         while True:
-            time.sleep(self._pause or 1.0)
             self._look()
+            self._asked.set()
+            time.sleep(self._pause)
 
     def _look(self) -> None:
         try:

@@ -90,6 +90,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return S3Store(request.getfixturevalue("bucket"), tmp_path / "cache")
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def stored_home(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an empty home, whose store is under it, or a bucket."""
+    url = request.getfixturevalue("bucket") if request.param == "bucket" else None
+    return Settings(_env_file=None, home=tmp_path, store_url=url)  # type: ignore[call-arg]
+
+
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A real MLflow server on a free port; yields Settings with its URL and an own, empty home.

@@ -251,6 +251,8 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_named(
         StoreError, match="has no bucket 'nobodys'; create it, or correct NIGHTSHIFT_STORE_URL"
     ):
         S3Store("s3://nobodys/x", tmp_path).names("lake")
+    with pytest.raises(StoreError, match="has no bucket 'nobodys'"):
+        fill(S3Store("s3://nobodys/x", tmp_path), "staging/one", a="1")
     monkeypatch.setattr(s3, "CALLS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:1 cannot be reached .* AWS_ENDPOINT_URL"):
@@ -276,6 +278,15 @@ def test_a_disk_that_cannot_hold_the_cache_is_named(bucket: str, tmp_path: Path)
     (tmp_path / "cache").write_text("no folder")
     with pytest.raises(StoreError, match="the cache cannot be written"):
         S3Store(bucket, tmp_path / "cache").path("x", hashlib.sha256(b"1").hexdigest())
+
+
+def test_an_upload_that_is_refused_says_why(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "CALLS", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StoreError, match="cannot be reached"):
+        s3._bucket(BUCKET, "http://127.0.0.1:1", os.getpid()).upload("x", Path(__file__))
 
 
 def test_the_settings_say_which_store_and_a_folder_that_is_none_is_refused(
