@@ -217,7 +217,6 @@ def down() -> None:
 @app.command(rich_help_panel=Operate)
 def status() -> None:
     """What runs, where, with how much memory; the lake; who is champion."""
-    from nightshift.lake import open_lake
     from nightshift.parts import parts
     from nightshift.stack import Stack
 
@@ -230,10 +229,16 @@ def status() -> None:
         state = "[green]running" if part.name in alive else "[dim]stopped"
         table.add_row(part.name, state, address, f"{memory.get(part.name, 0):.0f}")
     console.print(table)
-    days = open_lake(config).days()
-    console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
+    run_command(_print_lake)
     if "mlflow" in alive:
         run_command(_print_champions)
+
+
+def _print_lake() -> None:
+    from nightshift.lake import open_lake
+
+    days = open_lake(settings()).days()
+    console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
 
 
 def _print_champions() -> None:
