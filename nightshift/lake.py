@@ -228,7 +228,10 @@ class Lake:
             return {"version": 1, "days": {}}
         manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
         if manifest.get("version") != 1:
-            raise LakeError(f"{self._manifest_path}: unknown version {manifest.get('version')!r}; expected 1")
+            raise LakeError(
+                f"{self._manifest_path}: is of version {manifest.get('version')!r}; this Nightshift knows version 1: "
+                "run the version that wrote it, or restore a backup made before"
+            )
         return manifest
 
     @contextmanager

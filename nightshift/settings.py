@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(PROJECT / "var", description="Where all state lives.")
+    backups: Path | None = Field(
+        None, description="Folder that backups go to; default: beside home, with .backups after its name."
+    )
 
     # Where data comes from
     source: Literal["market", "online_retail", "files"] = Field(
@@ -166,10 +169,14 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path", "feeds", "policies", "models", "catalogue")
+    @field_validator("home", "backups", "source_path", "feeds", "policies", "models", "catalogue")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
+
+    @property
+    def backups_dir(self) -> Path:
+        return self.backups or self.home.with_name(f"{self.home.name}.backups")
 
     @property
     def lake_dir(self) -> Path:

@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from nightshift import upgrade
 from nightshift.errors import StackError
 from nightshift.lake import write_json
 from nightshift.seats import SEATS, Seat
@@ -202,6 +203,7 @@ class Stack:
 
         Raises:
             StackError: a port is taken, or a process died or did not answer (with its last words).
+            UpgradeError, BackupError: the state is of a newer version, or could not be backed up and brought up to it.
         """
         alive = self.running()
         wanted = [part for part in self.parts if part.name not in alive]
@@ -210,6 +212,8 @@ class Stack:
         self._sweep([part.name for part in wanted])  # what a dead leader left behind would hold its port
         for part in wanted:
             self._check_port(part)
+        for line in upgrade.prepare(self.config, say, backup=True):
+            say(line)
         self._prepare()
         if any(part.name == "api-server" for part in wanted):
             say("preparing Airflow's database")
