@@ -289,7 +289,10 @@ def backup(
 
 @app.command(rich_help_panel=Operate)
 def restore(
-    backup: Annotated[Path, typer.Argument(help="A backup, or a folder of them: its newest.")],
+    backup: Annotated[
+        Path | None,
+        typer.Argument(help="A backup, or a folder of them: its newest; default: NIGHTSHIFT_BACKUPS."),
+    ] = None,
     home: Annotated[Path | None, typer.Option(help="Where to; default: NIGHTSHIFT_HOME.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read every byte of it; restore nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Move a state that is there aside.")] = False,
@@ -304,7 +307,7 @@ def restore(
         config = settings()
         if home is not None:
             config = config.model_copy(update={"home": home.expanduser().resolve()})
-        chosen = restoring.find(backup)
+        chosen = restoring.find(backup or settings().backups_dir)
         with _progress("checking" if check else "restoring") as progress:
             if check:
                 restoring.check(chosen, progress)

@@ -6,6 +6,7 @@ what a step did without asking who ran it.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -76,7 +77,7 @@ def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | No
 
 
 def run_command(command: Callable[[], Any]) -> None:
-    """Run a command's main function: a NightshiftError becomes one line and its exit status."""
+    """Run a command's main function: a NightshiftError, or a full disk, becomes one line and its exit status."""
     quiet_libraries()
     # So that `finally` and `except` run: a step that is told to stop must not leave a child or a run behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -86,3 +87,17 @@ def run_command(command: Callable[[], Any]) -> None:
         line = " ".join(str(error).split())
         print(f"{type(error).__name__}: {line}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_status) from None
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        line = f"the disk is full{where}; what is half-written counts for nothing: free some space and run it again"
+        print(f"DiskFullError: {line}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error of any library says so; DuckDB's and SQLite's are no OSError."""
+    said = ("No space left on device", "database or disk is full")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(words in str(error) for words in said)

@@ -194,12 +194,7 @@ def test_items_that_an_older_version_kept_still_count_and_a_newer_one_is_refused
             "first_seen INTEGER NOT NULL, PRIMARY KEY (topic, key))"
         )
         database.execute("INSERT INTO items VALUES ('배터리', 'kept', ?, ?)", [monday, monday])
-    web.pages["/a"] = (
-        200,
-        {},
-        feed_of(("new", "Tue, 25 Aug 2026 12:00:00 +0000"), ("old", "Mon, 3 Aug 2026 12:00:00 +0000")),
-    )
-    follow(config, 배터리=[web.url("/a")])
+    follow(config, 배터리=[web.serve("/a", feed_of(("new", "2026-08-25"), ("old", "2026-08-03")))])
     assert told(night(config))["배터리", "2026-W35"] == 2
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 9")
