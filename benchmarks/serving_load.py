@@ -6,7 +6,8 @@ On a small market with its own MLflow, service and PostgreSQL (all on this machi
 clients in a closed loop ask for a list, look at it, and now and then send what they did with it; what was not
 answered with 200 they send again, the same events. Phases of equal length: calm; the champion changed twice, its
 alias moved while they ask; PostgreSQL, which holds the event log, killed (SIGQUIT, no checkpoint) and started again
-half-way. Then the events that were acknowledged are compared with those that are stored, by event_id.
+half-way. Times are those of answers with 200. Then the events that were acknowledged are compared with those that are
+stored, by event_id.
 
 Clients, service, MLflow and PostgreSQL share the machine, so these are no figures of what a service can do alone; the
 count of what was lost is what this is about. There is no peer: nobody else's service has our event log behind it.
@@ -67,7 +68,7 @@ class Seen:
     given_up: int = 0
 
     def row(self) -> dict[str, Any]:
-        asked = len(self.recommend_ms) + len(self.feedback_ms)
+        asked = self.statuses.total()
         wrong = {status: count for status, count in self.statuses.items() if not status.endswith(" 200")}
         return {
             "requests": asked,
@@ -189,7 +190,8 @@ async def _post(session: aiohttp.ClientSession, seen: Seen, path: str, body: Any
     except (aiohttp.ClientError, TimeoutError) as error:
         seen.statuses[f"{path} {type(error).__name__}"] += 1
         return None
-    getattr(seen, f"{path}_ms").append(1000 * (time.perf_counter() - began))
+    if told is not None:
+        getattr(seen, f"{path}_ms").append(1000 * (time.perf_counter() - began))
     return told
 
 
@@ -218,9 +220,7 @@ def measure(config: Settings, server: Postgres, seconds: float, clients: int) ->
         stack.up(lambda _: None)
         _ready(config)
         found = {name: Seen() for name in PHASES}
-        asyncio.run(
-            phase(config, Seen(), 2.0, clients, asyncio.sleep(0))
-        )  # warm-up; its events count below too
+        asyncio.run(phase(config, Seen(), 2.0, clients, asyncio.sleep(0)))  # warm-up
         asyncio.run(phase(config, found["calm"], seconds, clients, asyncio.sleep(0)))
         asyncio.run(phase(config, found["hot swap"], seconds, clients, swaps(config, versions, seconds)))
         asyncio.run(phase(config, found["PostgreSQL killed"], seconds, clients, outage(server, seconds)))

