@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nightshift import upgrade
-from nightshift.databases import copy_sqlite, dump_postgresql, is_sqlite, sqlite_file
+from nightshift.dumps import copy_sqlite, dump_postgresql, is_sqlite, sqlite_file
 from nightshift.errors import BackupError
 from nightshift.lake import Lake
 from nightshift.settings import Settings

@@ -65,12 +65,12 @@ def step(module: str, *arguments: str, night: datetime | None, of_newest: bool =
     night: None means the next night by the data; with `of_newest` the newest published day, if there is one.
     """
     from nightshift.intake import next_night
-    from nightshift.lake import Lake
+    from nightshift.lake import open_lake
 
     chosen = []
 
     def choose() -> None:
-        newest = Lake(settings().lake_dir).last_day() if of_newest else None
+        newest = open_lake(settings()).last_day() if of_newest else None
         chosen.append(night.date() if night else newest or next_night(settings()))
 
     run_command(choose)
@@ -219,7 +219,7 @@ def down() -> None:
 @app.command(rich_help_panel=Operate)
 def status() -> None:
     """What runs, where, with how much memory; the lake; who is champion."""
-    from nightshift.lake import Lake
+    from nightshift.lake import open_lake
     from nightshift.stack import Stack, parts
 
     config = settings()
@@ -231,7 +231,7 @@ def status() -> None:
         state = "[green]running" if part.name in alive else "[dim]stopped"
         table.add_row(part.name, state, address, f"{memory.get(part.name, 0):.0f}")
     console.print(table)
-    days = Lake(config.lake_dir).days()
+    days = open_lake(config).days()
     console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
     if "mlflow" in alive:
         run_command(_print_champions)

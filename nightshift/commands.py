@@ -1,6 +1,6 @@
 """What every step of a night has in common: a command that prints one JSON line of plain values last.
 
-The same line is kept under `home/nights/<night>/<step>.json`, so that the summary, the CLI and a replay read
+The same line is kept in the store as `nights/<night>/<step>.json`, so that the summary, the CLI and a replay read
 what a step did without asking who ran it.
 """
 
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nightshift.errors import NightshiftError
-from nightshift.lake import write_json
 from nightshift.settings import Settings
+from nightshift.store import as_json, shared
 
 
 def quiet_libraries() -> None:
@@ -56,24 +56,35 @@ def plain(value: Any) -> Any:
     return value
 
 
+def step_name(night: date, step: str) -> str:
+    """Where the store has what `step` did on `night`."""
+    return f"nights/{night.isoformat()}/{step}.json"
+
+
 def step_path(settings: Settings, night: date, step: str) -> Path:
+    """The file of what `step` did on `night`, of a home that has its nights to itself, as a replay's."""
     return settings.nights_dir / night.isoformat() / f"{step}.json"
 
 
 def emit(settings: Settings, night: date, step: str, result: dict[str, Any]) -> None:
     """Keep `result` as what `step` did on `night`, and print it as the last line."""
     result = plain(result)
-    write_json(step_path(settings, night, step), result)
+    shared(settings).write(step_name(night, step), as_json(result))
     print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
 def read_step(settings: Settings, night: date, step: str) -> dict[str, Any] | None:
     """What `step` did on `night`, or None if it has not run."""
-    path = step_path(settings, night, step)
-    if not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    content = shared(settings).read(step_name(night, step))
+    return None if content is None else json.loads(content)
+
+
+def read_steps(settings: Settings, night: date) -> dict[str, dict[str, Any]]:
+    """What every step did on `night`, by its name."""
+    store, folder = shared(settings), f"nights/{night.isoformat()}"
+    steps = [name.removesuffix(".json") for name in store.names(folder) if name.endswith(".json")]
+    found = {step: read_step(settings, night, step) for step in steps}
+    return {step: result for step, result in found.items() if result is not None}
 
 
 def run_command(command: Callable[[], Any]) -> None:

@@ -8,6 +8,7 @@
     │   └── QuarantinedError   a staged day failed its audit and was moved to quarantine
     ├── LakeError              the lake has no such day, or holds a different one already
     │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
+    ├── StoreError             what machines share cannot be reached, or holds something damaged (names the URL)
     ├── FeatureError           features are missing, stale, or not built for a day
     ├── BaseModelError         the language seat's base model cannot be had, or an adapter does not fit it
     ├── EventLogError          the event log cannot be read or written; nothing was stored
@@ -57,6 +58,10 @@ class LakeError(NightshiftError):
 
 class NoDataError(LakeError):
     exit_status = 99  # as above: skipped, not failed
+
+
+class StoreError(NightshiftError):
+    pass
 
 
 class FeatureError(NightshiftError):

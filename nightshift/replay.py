@@ -51,6 +51,9 @@ def replay_settings(
         # a replay must not seat anybody in the real registry or claim the real feedback.
         "mlflow_url": f"http://{base.host}:{port}",
         "eventlog_url": f"sqlite:///{state / 'eventlog.db'}",
+        "store_url": None,
+        "feast_registry_url": None,
+        "online_url": None,
     }
     return Settings.model_validate({**base.model_dump(), **changed})
 

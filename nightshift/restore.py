@@ -19,7 +19,7 @@ from typing import Any
 
 from nightshift import upgrade
 from nightshift.backup import Database, Progress, databases
-from nightshift.databases import (
+from nightshift.dumps import (
     check_dump,
     check_sqlite,
     dump_postgresql,

@@ -17,6 +17,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nightshift.errors import SettingsError
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,33 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT / "var", description="Where all state lives.")
     backups: Path | None = Field(
         None, description="Folder that backups go to; default: beside home, with .backups after its name."
+    )
+
+    # What machines share. Endpoint, keys and region of a bucket: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+    # AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, or the machine's role.
+    store_url: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#@:]*)?$",
+        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home.",
+    )
+    feast_project: str = Field(
+        "nightshift",
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="Name of the features in a registry and an online store that others may use too.",
+    )
+    feast_registry_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of Feast's registry; default a file under home. PostgreSQL in production.",
+    )
+    online_url: SecretStr | None = Field(
+        None,
+        description="redis://host:port/number of the online features (rediss:// with TLS); default SQLite under home.",
+    )
+    database_pool: int = Field(
+        5,
+        ge=1,
+        le=200,
+        description="Connections to PostgreSQL that a process keeps; as many more under load.",
     )
 
     # Where data comes from
@@ -174,17 +203,30 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
 
+    @field_validator("online_url")
+    @classmethod
+    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
+        return url
+
+    def in_home(self, folder: str) -> Path:
+        """A folder of the store that lies under home. Raises SettingsError where the store is a bucket."""
+        if self.store_url is not None:
+            raise SettingsError(f"{folder} is in {self.store_url}, not in a folder: go by nightshift.store")
+        return self.home / folder
+
     @property
     def backups_dir(self) -> Path:
         return self.backups or self.home.with_name(f"{self.home.name}.backups")
 
     @property
     def lake_dir(self) -> Path:
-        return self.home / "lake"
+        return self.in_home("lake")
 
     @property
     def features_dir(self) -> Path:
-        return self.home / "features"
+        return self.in_home("features")
 
     @property
     def models_dir(self) -> Path:
@@ -192,7 +234,7 @@ class Settings(BaseSettings):
 
     @property
     def nights_dir(self) -> Path:
-        return self.home / "nights"
+        return self.in_home("nights")
 
     @property
     def logs_dir(self) -> Path:

@@ -24,7 +24,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift import migrations
-from nightshift.databases import driven, sqlite_file
+from nightshift.databases import with_driver
+from nightshift.dumps import sqlite_file
 from nightshift.errors import UpgradeError
 from nightshift.lake import write_json
 from nightshift.settings import PROJECT, Settings
@@ -141,7 +142,7 @@ def _bring_ours_up(store: str, url: str) -> None:
 
 @contextmanager
 def _transaction(store: str, url: str) -> Iterator[Connection]:
-    engine = create_engine(driven(make_url(url)))
+    engine = create_engine(with_driver(make_url(url)))
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

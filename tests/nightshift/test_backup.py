@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift import backup, upgrade
-from nightshift.databases import copy_sqlite
+from nightshift.dumps import copy_sqlite
 from nightshift.errors import BackupError, UpgradeError
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
