@@ -26,7 +26,7 @@ import os
 from airflow.sdk import DAG, Param, task
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
-from steps import DEFAULTS, PYTHON, RETRAIN, START, TIMEZONE, command, data_steps, step
+from steps import DEFAULTS, PYTHON, RETRAIN, START, TIMEZONE, TRAINING, command, data_steps, step
 
 from nightshift.settings import PROJECT
 from training.families import FAMILIES
@@ -68,7 +68,7 @@ with DAG(
         """The families of the seat that were chosen in the form, in the order they are trained."""
         return [name for name in (params or {})["families"] if FAMILIES[name].seat == seat]
 
-    @task.bash(pool="gpu", map_index_template="{{ family }}", cwd=str(PROJECT))
+    @task.bash(pool="gpu", queue=TRAINING, map_index_template="{{ family }}", cwd=str(PROJECT))
     def train(family: str) -> str:
         smoke = "{% if params.smoke %} --smoke{% endif %}"
         return f"exec {PYTHON} -m training.run {family} --night {NIGHT}{smoke}"
@@ -81,6 +81,6 @@ with DAG(
         trained = train.override(task_id=f"train_{seat}").expand(family=chosen)
         # Runs after a failure too: the gate itself says which family is missing.
         words = f"training.examine {seat} --families {{{{ ti.xcom_pull(task_ids='families_{seat}') | join(' ') }}}}"
-        gate = step(f"gate_{seat}", words, trigger_rule="all_done_min_one_success")
+        gate = step(f"gate_{seat}", words, queue=TRAINING, trigger_rule="all_done_min_one_success")
         features >> trained >> gate >> report
         trained >> report  # a family that failed makes the night fail, even though the gate judged the others

@@ -17,6 +17,9 @@ from nightshift.settings import PROJECT
 
 PYTHON = shlex.quote(os.environ.get("NIGHTSHIFT_PYTHON", "python"))
 TIMEZONE = "Asia/Seoul"
+TRAINING = (
+    "training"  # the queue of those Celery workers that have the card; without Celery there is but one queue
+)
 RETRAIN = Asset(name="retrain_requested", uri="nightshift://retrain-requested")
 # Only slots after the stack's start run by themselves: Airflow would else run the last past one on unpausing.
 START = datetime.fromisoformat(os.environ.get("NIGHTSHIFT_SCHEDULE_FROM", "2026-01-01T00:00:00+00:00"))

@@ -84,7 +84,7 @@ def leave_with(status: int) -> None:
 
 def in_terminal(words: list[str]) -> int:
     """`python -m …` with this terminal; its exit status. Told to stop, it tells the step, and waits for it."""
-    from nightshift.stack import environment
+    from nightshift.parts import environment
 
     process = subprocess.Popen([sys.executable, "-m", *words], cwd=PROJECT, env=environment(settings()))
     try:
@@ -220,7 +220,8 @@ def down() -> None:
 def status() -> None:
     """What runs, where, with how much memory; the lake; who is champion."""
     from nightshift.lake import open_lake
-    from nightshift.stack import Stack, parts
+    from nightshift.parts import parts
+    from nightshift.stack import Stack
 
     config = settings()
     stack = Stack(config)
@@ -480,7 +481,7 @@ def outcomes(
 
     Example: nightshift outcomes --look-only
     """
-    from nightshift.stack import environment
+    from nightshift.parts import environment
 
     words = [sys.executable, "-m", "monitoring.outcomes", "--settle", str(settle)]
     words += ["--look-only"] if look_only else []

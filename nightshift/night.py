@@ -18,8 +18,8 @@ from nightshift.commands import emit, read_step, read_steps, run_command
 from nightshift.errors import NightshiftError, NothingNewError
 from nightshift.intake import next_night
 from nightshift.lake import open_lake
+from nightshift.parts import environment
 from nightshift.settings import PROJECT, Settings, settings
-from nightshift.stack import environment
 
 
 class StepFailedError(NightshiftError):

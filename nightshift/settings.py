@@ -12,9 +12,9 @@ import secrets
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nightshift.errors import SettingsError
@@ -166,6 +166,35 @@ class Settings(BaseSettings):
     forecaster_port: int = Field(3001, ge=1, le=65535)
     language_port: int = Field(3002, ge=1, le=65535)
     mlflow_url: str | None = Field(None, description="Tracking server; default http://host:mlflow_port.")
+    mlflow_backend_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of what our MLflow server keeps; default SQLite under home. PostgreSQL in "
+        "production.",
+    )
+    mlflow_artifacts_url: str | None = Field(
+        None,
+        description="Where our MLflow server keeps artifacts, such as s3://bucket/mlflow; default: under home.",
+    )
+    mlflow_hosts: str = Field(
+        "", description="Further host names our MLflow server answers to, comma separated; any port."
+    )
+    mlflow_session_secret: SecretStr | None = Field(
+        None, description="Of MLflow's login; made and kept under home when unset."
+    )
+    airflow_url: str | None = Field(None, description="Airflow's API; default http://host:airflow_port.")
+    airflow_database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of Airflow's database; default SQLite under home."
+    )
+    airflow_executor: Literal["LocalExecutor", "CeleryExecutor"] = Field(
+        "LocalExecutor",
+        description="Who runs tasks: the scheduler's own machine, or Celery workers (needs PostgreSQL and a broker).",
+    )
+    airflow_broker_url: SecretStr | None = Field(
+        None, description="redis:// URL of the queue that Celery workers take tasks from."
+    )
+    airflow_workers: int = Field(
+        2, ge=0, le=64, description="Celery workers that `nightshift up` starts on this machine."
+    )
     airflow_user: str = "admin"
     airflow_password: SecretStr | None = Field(None, description="Made and kept under home when unset.")
     airflow_jwt_secret: SecretStr | None = Field(None, description="Made and kept under home when unset.")
@@ -180,6 +209,11 @@ class Settings(BaseSettings):
     )
 
     # Serving
+    serving_url: str | None = Field(None, description="The recommender; default http://host:serving_port.")
+    forecaster_url: str | None = Field(
+        None, description="The forecaster, which the coach asks; default http://host:forecaster_port."
+    )
+    language_url: str | None = Field(None, description="The coach; default http://host:language_port.")
     serving_hosts: str = Field(
         "", description="Further host names the service answers to, comma separated; any port."
     )
@@ -209,6 +243,20 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("must begin with redis:// or rediss://")
         return url
+
+    @model_validator(mode="after")
+    def _celery_has_what_it_needs(self) -> Self:
+        if self.airflow_executor == "CeleryExecutor":
+            missing = [
+                name for name in ("airflow_database_url", "airflow_broker_url") if not getattr(self, name)
+            ]
+            if missing:
+                raise ValueError(
+                    "CeleryExecutor needs "
+                    + " and ".join(f"NIGHTSHIFT_{name.upper()}" for name in missing)
+                    + ": workers share no SQLite file"
+                )
+        return self
 
     def in_home(self, folder: str) -> Path:
         """A folder of the store that lies under home. Raises SettingsError where the store is a bucket."""
@@ -246,11 +294,11 @@ class Settings(BaseSettings):
 
     @property
     def airflow_uri(self) -> str:
-        return f"http://{self.host}:{self.airflow_port}"
+        return self.airflow_url or f"http://{self.host}:{self.airflow_port}"
 
     @property
     def serving_uri(self) -> str:
-        return f"http://{self.host}:{self.serving_port}"
+        return self.serving_url or f"http://{self.host}:{self.serving_port}"
 
     @property
     def eventlog_uri(self) -> str:
@@ -271,7 +319,7 @@ class Settings(BaseSettings):
             values[f"NIGHTSHIFT_{name.upper()}"] = "none" if value is None else text
         return values
 
-    def secret(self, name: Literal["airflow_password", "airflow_jwt_secret"]) -> str:
+    def secret(self, name: Literal["airflow_password", "airflow_jwt_secret", "mlflow_session_secret"]) -> str:
         """The secret from the environment, else one made once and kept in `home/secrets.json` (0600)."""
         given: SecretStr | None = getattr(self, name)
         if given is not None:

@@ -21,9 +21,10 @@ from nightshift.errors import StackError
 from nightshift.intake import next_night
 from nightshift.lake import open_lake, write_json
 from nightshift.night import StepFailedError, run_step
+from nightshift.parts import service_uri
 from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, Seat
 from nightshift.settings import Settings
-from nightshift.stack import SERVICES, Stack, service_uri
+from nightshift.stack import SERVICES, Stack
 from nightshift.summary import show
 
 DAGS = ("nightly", "watch", "study")

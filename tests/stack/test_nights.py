@@ -17,10 +17,11 @@ from nightshift.airflow_api import Airflow
 from nightshift.commands import read_step
 from nightshift.eventlog import EventLog
 from nightshift.lake import Lake
+from nightshift.parts import service_uri
 from nightshift.registry import Registry
 from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS
 from nightshift.settings import Settings
-from nightshift.stack import Stack, service_uri
+from nightshift.stack import Stack
 from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT
 from training.families import FAMILIES
 

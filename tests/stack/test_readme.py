@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from nightshift.airflow_api import Airflow
+from nightshift.parts import service_uri
 from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import service_uri
 from tests.stack.test_nights import until
 
 pytestmark = pytest.mark.stack
