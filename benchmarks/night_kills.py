@@ -30,11 +30,12 @@ from benchmarks.serving_load import free_port
 from nightshift.commands import plain, run_command
 from nightshift.errors import StackError
 from nightshift.eventlog import EventLog
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
+from nightshift.parts import environment
 from nightshift.registry import Registry
 from nightshift.seats import RECOMMENDER
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Stack, environment
+from nightshift.stack import Stack
 
 KILLS, QUICK_KILLS = 3, 1
 DATA = ("ingest", "audit", "publish", "features")  # the steps that need no MLflow
@@ -127,7 +128,7 @@ def feedback(config: Settings) -> None:
 
 def state(config: Settings, night: date, *, with_models: bool) -> dict[str, Any]:
     """What a night leaves that later ones build on, by digest."""
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     log = EventLog(config.eventlog_uri)
     found: dict[str, Any] = {
         "lake": lake.digest(date.min, night),

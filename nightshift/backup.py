@@ -14,7 +14,6 @@ The listing and the databases take seconds, and no step of a night publishes, tr
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -22,25 +21,44 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from nightshift import upgrade
 from nightshift.dumps import copy_sqlite, dump_postgresql, is_sqlite, sqlite_file
 from nightshift.errors import BackupError
-from nightshift.lake import Lake
+from nightshift.lake import MANIFEST, open_lake
 from nightshift.settings import Settings
+from nightshift.store import digest_of
 from nightshift.vault import Vault
+
+if TYPE_CHECKING:
+    from nightshift.s3 import S3Store
 
 FORMAT = 1
 # What is made again: by the stack when it starts, by the next build, or, a training cut short, by the next night.
 MADE_AGAIN = frozenset(
-    {"logs", "bentoml", "feast", "card", "checkpoints", "replay", "backtest", "stack.json", "moves.lock"}
+    {
+        "logs",
+        "bentoml",
+        "feast",
+        "card",
+        "checkpoints",
+        "replay",
+        "backtest",
+        "cache",
+        "stack.json",
+        "moves.lock",
+    }
 )
 BY_MANIFEST = frozenset({"lake", "features"})
 SECRETS = frozenset(
     {"secrets.json", "airflow/passwords.json", "airflow/airflow.cfg",
-     "airflow/simple_auth_manager_passwords.json.generated"}
+     "airflow/simple_auth_manager_passwords.json.generated", "mlflow/auth.ini"}
 )  # fmt: skip
+PASSING_OBJECTS = ("lake/staging/",)
+LISTINGS = 5  # of a bucket, while days are published
 PASSING = (".tmp", ".building", ".lock", "-wal", "-shm", "-journal")
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 
@@ -67,28 +85,48 @@ class Made:
 
 def databases(config: Settings) -> list[Database]:
     """The databases in the order in which they are copied."""
-    profiles = (
-        config.profiles_url.get_secret_value()
-        if config.profiles_url
-        else f"sqlite:///{config.home}/profiles.db"
-    )
+    home = config.home
     found = [
-        Database("eventlog", config.eventlog_uri, ("events", "exposures", "conversations", "nightshift_eventlog")),
         Database(
-            "profiles", profiles,
+            "eventlog", config.eventlog_uri,
+            ("events", "exposures", "conversations", "nightshift_eventlog"),
+        ),
+        Database(
+            "profiles", _url(config.profiles_url, home / "profiles.db"),
             ("coach_profiles", "coach_topics", "coach_roadmaps", "coach_steps", "nightshift_profiles"), "vector",
         ),
-        Database("feeds", f"sqlite:///{config.home}/feeds.db"),
-        Database("mlflow", f"sqlite:///{config.home}/mlflow/mlflow.db"),
-        Database("airflow", f"sqlite:///{config.home}/airflow/airflow.db"),
+        Database("feeds", _url(None, home / "feeds.db")),
+        Database("mlflow", _url(config.mlflow_backend_url, home / "mlflow" / "mlflow.db")),
+        Database("airflow", _url(config.airflow_database_url, home / "airflow" / "airflow.db")),
     ]  # fmt: skip
-    return [one for one in found if not (one.role == "mlflow" and config.mlflow_url)]
+    return [one for one in found if one.role != "mlflow" or has_mlflow(config)]
+
+
+def has_mlflow(config: Settings) -> bool:
+    """Whether MLflow's database is ours: it runs here, or the settings say where it is."""
+    return config.mlflow_url is None or config.mlflow_backend_url is not None
+
+
+def buckets(config: Settings) -> dict[str, S3Store]:
+    """What of the state lies in buckets: the name that it has in a backup, and where it is."""
+    urls = {"store": config.store_url, "artifacts": config.mlflow_artifacts_url}
+    from nightshift.s3 import S3Store
+
+    return {
+        name: S3Store(url, config.home / "cache")
+        for name, url in urls.items()
+        if url is not None and url.startswith("s3://")
+    }
+
+
+def _url(given: SecretStr | None, file: Path) -> str:
+    return given.get_secret_value() if given is not None else f"sqlite:///{file}"
 
 
 def left_out(config: Settings, secrets: bool) -> list[str]:
     """What a person might look for in a backup in vain, and why, in words."""
     told = [] if secrets else ["passwords and keys (--secrets takes them in); new ones are made"]
-    if config.mlflow_url:
+    if not has_mlflow(config):
         told.append(f"MLflow: {config.mlflow_url} is not of this stack; back it up where it runs")
     if config.source_path:
         told.append(f"the source's own files: {config.source_path}")
@@ -137,6 +175,7 @@ class _Maker:
     def __init__(self, config: Settings, vault: Vault, secrets: bool, progress: Progress) -> None:
         self.config, self.vault, self.secrets, self.progress = config, vault, secrets, progress
         self.files: list[dict[str, Any]] = []
+        self.days: list[str] = []
         self.new = 0
         self.known = self._known()
 
@@ -146,11 +185,21 @@ class _Maker:
         return {each["path"]: each for each in self.vault.read(names[-1])["files"]} if names else {}
 
     def all(self) -> dict[str, Any]:
-        features = self._features()
-        lake = self._lake()
+        within = buckets(self.config)
+        if "store" in within:
+            self.days, shared = self._listed(within["store"])
+            here = []
+        else:
+            here, shared = [*self._features(), *self._lake()], []
         for one in databases(self.config):
             self._database(one)
-        rest = [*features, *lake, *self._rest()]
+        rest = [*here, *self._rest()]
+        for name, objects in (
+            ("store", shared),
+            ("artifacts", within["artifacts"].objects() if "artifacts" in within else []),
+        ):
+            for key, tag in objects:
+                self._object(name, within[name], key, tag)
         total = sum(size for *_, size in rest)
         missing = sum(size for path, _, size in rest if path not in self.known)
         if missing > self.vault.room():
@@ -167,6 +216,7 @@ class _Maker:
             "home": str(self.config.home),
             "schemas": upgrade.schemas(),
             "packages": upgrade.packages(),
+            "buckets": sorted(within),
             "days": sorted(self.days),
             "left_out": left_out(self.config, self.secrets),
             "files": sorted(self.files, key=lambda each: str(each["path"])),
@@ -184,18 +234,51 @@ class _Maker:
     def _lake(self) -> list[tuple[str, Path, int]]:
         """The manifest, kept as it is now, and the files that it names."""
         root = self.config.lake_dir
-        Lake(root).days()  # raises if it is of another version
-        path = root / "manifest.json"
-        self.days: list[str] = []
+        open_lake(self.config).days()  # raises if it is of another version
+        path = root / MANIFEST
         if not path.exists():
             return []
         told = path.read_bytes()
-        self._bytes("lake/manifest.json", told)
-        entries = json.loads(told)["days"]
-        self.days = list(entries)
-        named = sorted(table["path"] for entry in entries.values() for table in entry["tables"].values())
+        self._bytes(f"lake/{MANIFEST}", told)
+        self.days, named = _published(json.loads(told))
         found = [(f"lake/{name}", root / name, (root / name).stat().st_size) for name in named]
         return [*found, *self._walk(root / "quarantine", "lake/quarantine")]
+
+    def _listed(self, store: S3Store) -> tuple[list[str], list[tuple[str, str]]]:
+        """Published days, and the objects of the store, at a moment at which all that the manifest names is there.
+
+        A listing is none of one moment: a day that is published meanwhile may have its place in it, and its files not.
+        """
+        lake = store.within("lake")
+        for _ in range(LISTINGS):
+            open_lake(self.config).days()
+            objects = [(name, tag) for name, tag in store.objects() if not name.startswith(PASSING_OBJECTS)]
+            there = {name for name, _ in objects}
+            versions = sorted(name for name in there if name.startswith(f"lake/{MANIFEST}/"))
+            content = store.read(versions[-1]) if versions else b'{"days": {}}'
+            days, named = _published(json.loads(content)) if content is not None else ([], ["?"])
+            if all(f"lake/{name}" in there for name in named):
+                return days, objects
+        raise BackupError(
+            f"{lake.where}: its manifest names files that are not there; this backup was not made"
+        )
+
+    def _object(self, name: str, store: S3Store, key: str, tag: str) -> None:
+        """An object, unless the last backup has it already: the same entity tag, the same bytes."""
+        path = f"{name}/{key}"
+        self.progress(path, 0, 0)
+        entry = {"path": path, "mode": 0o600, "mtime": 0, "kind": "object", "tag": tag}
+        known = self.known.get(path)
+        if known is not None and known.get("tag") == tag and self.vault.has(known["sha256"], known["size"]):
+            self.files.append({**entry, "sha256": known["sha256"], "size": known["size"]})
+            return
+        scratch = self.vault.scratch("object")
+        if store.fetch(key, scratch):  # else it was replaced this moment, and is nothing that lasts
+            self._scratch(entry, scratch)
+        elif key.startswith(("lake/data/", "features/")):
+            raise BackupError(
+                f"{store.where}/{key}: is gone, though nothing deletes it; this backup was not made"
+            )
 
     def _database(self, one: Database) -> None:
         source, path = sqlite_file(one.url), f"databases/{one.role}"
@@ -207,7 +290,8 @@ class _Maker:
             copy_sqlite(source, scratch)
         else:
             dump_postgresql(one.url, scratch, one.tables)
-        self._scratch(path, scratch, "sqlite" if source is not None else "pg_dump")
+        kind = "sqlite" if source is not None else "pg_dump"
+        self._scratch({"path": path, "mode": 0o600, "mtime": 0, "kind": kind}, scratch)
 
     def _rest(self) -> list[tuple[str, Path, int]]:
         """Every other file under home that is not made again, and the base models made here, wherever they lie."""
@@ -248,7 +332,7 @@ class _Maker:
             if is_sqlite(source):  # a study's
                 scratch = self.vault.scratch("database")
                 copy_sqlite(source, scratch)
-                return self._scratch(path, scratch, "sqlite")
+                return self._scratch({"path": path, "mode": 0o600, "mtime": 0, "kind": "sqlite"}, scratch)
             entry = {"path": path, "mode": about.st_mode & 0o777, "mtime": about.st_mtime_ns, "kind": "file"}
             known = self.known.get(path)
             same = known is not None and (known["size"], known["mtime"]) == (about.st_size, about.st_mtime_ns)
@@ -268,13 +352,18 @@ class _Maker:
             {"path": path, "mode": 0o644, "mtime": 0, "kind": "file"}, *self.vault.put(io.BytesIO(told))
         )
 
-    def _scratch(self, path: str, scratch: Path, kind: str) -> None:
-        with scratch.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        size = scratch.stat().st_size
-        entry = {"path": path, "mode": 0o600, "mtime": 0, "kind": kind}
+    def _scratch(self, entry: dict[str, Any], scratch: Path) -> None:
+        digest, size = digest_of(scratch), scratch.stat().st_size
         self._keep(entry, digest, size, self.vault.take(scratch, digest, size))
 
     def _keep(self, entry: dict[str, Any], digest: str, size: int, new: bool) -> None:
         self.files.append({**entry, "sha256": digest, "size": size})
         self.new += size if new else 0
+
+
+def _published(manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The days of a lake's manifest, and the files that it names."""
+    entries = manifest["days"]
+    return list(entries), sorted(
+        table["path"] for entry in entries.values() for table in entry["tables"].values()
+    )

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nightshift import upgrade
-from nightshift.backup import Database, Progress, databases
+from nightshift.backup import Database, Progress, buckets, databases
+from nightshift.contracts.features import USER_VIEW
 from nightshift.dumps import (
     check_dump,
     check_sqlite,
@@ -28,10 +29,15 @@ from nightshift.dumps import (
     sqlite_file,
 )
 from nightshift.errors import BackupError
-from nightshift.lake import Lake
+from nightshift.lake import MANIFEST, open_lake
+from nightshift.parts import environment
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Stack, environment
+from nightshift.stack import Stack
+from nightshift.store import shared
 from nightshift.vault import Vault, copy_out, read_list
+
+if TYPE_CHECKING:
+    from nightshift.s3 import S3Store
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ def restore(
             f"{config.home}: the stack runs there ({', '.join(running)}); `nightshift down` first"
         )
     placed = _databases(chosen, config)
+    within = _buckets(chosen, config)
     filled = {
         one.role: filled_tables(one.url, one.tables) for one, _ in placed if sqlite_file(one.url) is None
     }
@@ -112,6 +119,12 @@ def restore(
         raise BackupError(
             f"there is a state already: {'; '.join(in_the_way)}; --force moves it aside, or choose another --home"
         )
+    for store in within.values():
+        if store.objects():
+            raise BackupError(
+                f"{store.where}: holds a state already, and what is in a bucket is not moved aside; "
+                "name an empty place: NIGHTSHIFT_STORE_URL=s3://bucket/another, and NIGHTSHIFT_MLFLOW_ARTIFACTS_URL likewise"
+            )
     check(chosen, progress)
     staging = _staging(config)
     try:
@@ -120,6 +133,7 @@ def restore(
         for one, each in placed:
             if sqlite_file(one.url) is None:
                 restore_postgresql(one.url, chosen.vault.blob(each["sha256"]), one.extension)
+        _fill(chosen, within, progress)
         _move(staging, config, placed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -149,6 +163,32 @@ def _databases(chosen: Chosen, config: Settings) -> list[tuple[Database, dict[st
             )
         found.append((one, each))
     return found
+
+
+def _buckets(chosen: Chosen, config: Settings) -> dict[str, S3Store]:
+    """Where the backup's objects go by the settings."""
+    named = {"store": "NIGHTSHIFT_STORE_URL", "artifacts": "NIGHTSHIFT_MLFLOW_ARTIFACTS_URL"}
+    within = buckets(config)
+    kept = set(chosen.told["buckets"])
+    for name, setting in named.items():
+        if (name in kept) != (name in within):
+            was, here = ("a bucket", "a folder") if name in kept else ("a folder", "a bucket")
+            raise BackupError(
+                f"{chosen.path}: was made with {setting} in {was}, and the settings name {here}; set it as it was"
+            )
+    return within
+
+
+def _fill(chosen: Chosen, within: dict[str, S3Store], progress: Progress) -> None:
+    """Put the backup's objects into their buckets; the lake's manifest last, so that no reader finds half a lake."""
+    objects = [each for each in chosen.told["files"] if each["kind"] == "object"]
+    objects.sort(key=lambda each: f"/{MANIFEST}/" in each["path"])
+    total, done = sum(each["size"] for each in objects), 0
+    for each in objects:
+        progress(each["path"], done, total)
+        name, _, key = each["path"].partition("/")
+        within[name].put(key, chosen.vault.blob(each["sha256"]))
+        done += each["size"]
 
 
 def _places(config: Settings, placed: list[tuple[Database, dict[str, Any]]]) -> Iterator[Path]:
@@ -195,7 +235,9 @@ def _build(
             inside = config.home in file.parents
             targets[each["path"]] = str(file.relative_to(config.home)) if inside else f".outside/{one.role}"
     files = [
-        each for each in chosen.told["files"] if each["path"] in targets or not _is_database(each["path"])
+        each
+        for each in chosen.told["files"]
+        if each["path"] in targets or not (_is_database(each["path"]) or each["kind"] == "object")
     ]
     total, done = sum(each["size"] for each in files), 0
     if total > shutil.disk_usage(staging).free:
@@ -262,8 +304,8 @@ def _move(staging: Path, config: Settings, placed: list[tuple[Database, dict[str
 
 def _features(config: Settings) -> None:
     """Feast's registry and online store, from the partitions: they hold paths of the home that they were made in."""
-    newest = Lake(config.lake_dir).last_day()
-    if newest is None or not any(config.features_dir.glob("*/day=*.parquet")):
+    newest = open_lake(config).last_day()
+    if newest is None or not shared(config).names(f"features/{USER_VIEW}"):
         return
     done = subprocess.run(
         [sys.executable, "-m", "feature_repo.build", "--night", newest.isoformat()],

@@ -166,7 +166,7 @@ def _transaction(store: str, url: str) -> Iterator[Connection]:
 
 
 def _upgrade_mlflow(config: Settings, url: str) -> None:
-    from nightshift.stack import environment
+    from nightshift.parts import environment
 
     variables = {
         **environment(config),

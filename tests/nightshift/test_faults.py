@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.night_kills import DATA, feedback, run, small_market, state, steps, undisturbed
+from nightshift.parts import environment
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import environment
 
 
 @pytest.fixture
