@@ -9,7 +9,6 @@ Ages are by the clock that serving goes by (NIGHTSHIFT_CLOCK).
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ from nightshift.airflow_api import Airflow
 from nightshift.commands import run_command
 from nightshift.errors import NightshiftError
 from nightshift.eventlog import EventLog
-from nightshift.lake import Lake
+from nightshift.featurestore import Written
+from nightshift.lake import open_lake
 from nightshift.registry import Registry
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
@@ -80,7 +80,7 @@ def champions(config: Settings) -> Values:
 
 
 def ages(config: Settings) -> Values:
-    last, written = Lake(config.lake_dir).last_day(), features_day(config)
+    last, written = open_lake(config).last_day(), features_day(config)
     if last is None:
         return {}
     today = last + timedelta(days=1) if config.clock == "data" else datetime.now(UTC).date()
@@ -115,10 +115,10 @@ def nights(config: Settings) -> Values:
 
 def features_day(config: Settings) -> date | None:
     """The newest day that the online store was filled from, or None if it never was."""
-    path = config.home / "feast" / "written.json"
-    if not path.exists():
+    written = Written(config).read()
+    if written is None:
         return None
-    told = json.loads(path.read_text())["partitions"]
+    told = written["partitions"]
     days = [name.removeprefix("day=").removesuffix(".parquet") for names in told.values() for name in names]
     return date.fromisoformat(max(days)) if days else None
 

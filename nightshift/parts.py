@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from nightshift.commands import run_command
+from nightshift.databases import with_driver
 from nightshift.errors import SettingsError, StackError
 from nightshift.seats import SEATS, Seat
 from nightshift.settings import PROJECT, Settings, settings
@@ -37,6 +38,8 @@ SINGLE = ("mlflow", "api-server", "scheduler", "dag-processor", "triggerer", *SE
 SLOTS = 2  # tasks that a Celery worker runs at a time: a training, and what else there is
 QUEUES = "default,training"  # the DAGs send training and gates to a queue of their own, for a GPU box
 CELERY_APP = "airflow.providers.celery.executors.celery_executor.app"
+STORES = ("mlflow_backend_url", "eventlog_url", "profiles_url", "feast_registry_url", "online_url")
+STORES += ("airflow_database_url", "airflow_broker_url")
 DEFAULT_PORTS = {"postgresql": 5432, "redis": 6379, "rediss": 6379}
 
 
@@ -131,10 +134,7 @@ def _sql(given: SecretStr | None, file: Path) -> str:
     """The given URL with the driver that we install (SQLAlchemy's own choice is another one), else SQLite."""
     if given is None:
         return f"sqlite:///{file}"
-    url = make_url(given.get_secret_value())
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg2")
-    return url.render_as_string(hide_password=False)
+    return with_driver(make_url(given.get_secret_value())).render_as_string(hide_password=False)
 
 
 def _celery(config: Settings) -> dict[str, object]:
@@ -275,7 +275,7 @@ def _write_secret(path: Path, content: str) -> None:
 
 def check_stores(config: Settings) -> None:
     """Raises StackError if a database or broker that the settings name cannot be reached, and says which."""
-    for name in ("mlflow_backend_url", "airflow_database_url", "airflow_broker_url"):
+    for name in STORES:
         given: SecretStr | None = getattr(config, name)
         address = urlsplit(given.get_secret_value()) if given is not None else None
         scheme = address.scheme.partition("+")[0] if address is not None else ""

@@ -237,13 +237,6 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
 
-    @field_validator("online_url")
-    @classmethod
-    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
-            raise ValueError("must begin with redis:// or rediss://")
-        return url
-
     @model_validator(mode="after")
     def _celery_has_what_it_needs(self) -> Self:
         if self.airflow_executor == "CeleryExecutor":
@@ -257,6 +250,13 @@ class Settings(BaseSettings):
                     + ": workers share no SQLite file"
                 )
         return self
+
+    @field_validator("online_url")
+    @classmethod
+    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
+        return url
 
     def in_home(self, folder: str) -> Path:
         """A folder of the store that lies under home. Raises SettingsError where the store is a bucket."""

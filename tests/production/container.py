@@ -75,7 +75,7 @@ def mount(*words: str) -> None:
 def run(root: Path, spec: dict[str, Any]) -> int:
     """Run the command in that root; its exit status."""
     privileges = ["setpriv", "--reuid", str(spec["uid"]), "--regid", str(spec["uid"]), "--clear-groups"]
-    privileges += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
+    privileges += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
 
     def enter() -> None:
         os.chroot(root)

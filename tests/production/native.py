@@ -191,12 +191,11 @@ class Box:
         if name == "postgres":
             programs = binaries()
             script = PROJECT / "tests" / "production" / "postgres.sh"
-            binds = [
-                (str(programs.parents[1]), str(programs.parents[1]), False),
-                (str(script), "/start.sh", False),
-            ]
+            binds = [(sys.prefix, sys.prefix, False), (str(script), "/start.sh", False)]
             environment["PATH"] = f"{programs}:{environment['PATH']}"
             command = ["sh", "/start.sh", *command]
+        elif name == "prometheus":
+            command = ["prometheus", *command]
         elif name == "minio":
             bucket = self.folder / "volumes" / "minio" / "nightshift"
             bucket.mkdir(parents=True, exist_ok=True)
@@ -204,7 +203,14 @@ class Box:
             command = [f"{sys.prefix}/bin/localbucket", "/data", "--host", "0.0.0.0", "--port", "9000"]
         user = str(service.told.get("user", "nobody")).partition(":")[0]
         uid = USERS.get(user) or int(user)
-        return {"uid": uid, "workdir": "/", "binds": binds, "environment": environment, "command": command}
+        workdir = {"redis": "/data"}.get(name, "/")  # as its image has it
+        return {
+            "uid": uid,
+            "workdir": workdir,
+            "binds": binds,
+            "environment": environment,
+            "command": command,
+        }
 
     def _volumes(self, service: Service, uid: int) -> list[tuple[str, str, bool]]:
         found = []
