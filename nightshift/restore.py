@@ -32,7 +32,7 @@ from nightshift.errors import BackupError
 from nightshift.lake import MANIFEST, open_lake
 from nightshift.parts import environment
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import Stack
+from nightshift.stack import running
 from nightshift.store import shared
 from nightshift.vault import Vault, copy_out, read_list
 
@@ -101,10 +101,10 @@ def restore(
             the settings name another kind of database; the disk is full. Nothing was changed then, but for
             databases of PostgreSQL, which are each restored wholly or not at all, and named.
     """
-    running = Stack(config).running()
-    if running:
+    alive = running(config.home)
+    if alive:
         raise BackupError(
-            f"{config.home}: the stack runs there ({', '.join(running)}); `nightshift down` first"
+            f"{config.home}: the stack runs there ({', '.join(alive)}); `nightshift down` first"
         )
     placed = _databases(chosen, config)
     within = _buckets(chosen, config)
@@ -122,8 +122,8 @@ def restore(
     for store in within.values():
         if store.objects():
             raise BackupError(
-                f"{store.where}: holds a state already, and what is in a bucket is not moved aside; "
-                "name an empty place: NIGHTSHIFT_STORE_URL=s3://bucket/another, and NIGHTSHIFT_MLFLOW_ARTIFACTS_URL likewise"
+                f"{store.where}: holds a state already, and what is in a bucket is not moved aside; name an empty "
+                "place: NIGHTSHIFT_STORE_URL=s3://bucket/another, and NIGHTSHIFT_MLFLOW_ARTIFACTS_URL likewise"
             )
     check(chosen, progress)
     staging = _staging(config)

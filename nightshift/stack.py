@@ -62,17 +62,7 @@ class Stack:
 
     def running(self) -> dict[str, psutil.Process]:
         """Name → process of every part that this state folder started and that still lives."""
-        state = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
-        alive = {}
-        for name, known in state.items():
-            try:
-                process = psutil.Process(known["pid"])
-                # A pid is used again one day: only the same birth makes it the same process.
-                if birth(known["pid"]) == known["born"] and process.status() != psutil.STATUS_ZOMBIE:
-                    alive[name] = process
-            except psutil.NoSuchProcess:
-                continue
-        return alive
+        return running(self.config.home)
 
     def died(self) -> list[str]:
         """Parts that were started, were not told to stop, and live no more."""
@@ -231,6 +221,22 @@ def _end(processes: Sequence[psutil.Process]) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 getattr(process, send)()
         _, alive = psutil.wait_procs(alive, timeout=patience)
+
+
+def running(home: Path) -> dict[str, psutil.Process]:
+    """Name → process of every part that this state folder started and that still lives."""
+    path = home / "stack.json"
+    state = json.loads(path.read_text()) if path.exists() else {}
+    alive = {}
+    for name, known in state.items():
+        try:
+            process = psutil.Process(known["pid"])
+            # A pid is used again one day: only the same birth makes it the same process.
+            if birth(known["pid"]) == known["born"] and process.status() != psutil.STATUS_ZOMBIE:
+                alive[name] = process
+        except psutil.NoSuchProcess:
+            continue
+    return alive
 
 
 def birth(pid: int) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -77,8 +77,8 @@ def prepare(
 
     urls = {one.role: one.url for one in databases(config)}
     todo = _ours_behind(urls)
-    mlflow = "mlflow" in urls and _is_there(urls["mlflow"]) and used.get("mlflow") != packages()["mlflow"]
-    airflow = _is_there(urls["airflow"]) and used.get("apache-airflow") != packages()["apache-airflow"]
+    mlflow = used.get("mlflow") != packages()["mlflow"] and _has("experiments", urls.get("mlflow"))
+    airflow = used.get("apache-airflow") != packages()["apache-airflow"] and _has("dag", urls["airflow"])
     todo += [name for name, old in (("mlflow", mlflow), ("airflow", airflow)) if old]
     if todo and backup:
         from nightshift.backup import make
@@ -124,6 +124,14 @@ def _refuse_newer_packages(config: Settings, used: dict[str, str]) -> None:
 def _is_there(url: str) -> bool:
     file = sqlite_file(url)
     return file is None or file.exists()
+
+
+def _has(table: str, url: str | None) -> bool:
+    """Whether a database of others is there with its tables: of an empty one there is nothing to upgrade."""
+    if url is None or not _is_there(url):
+        return False
+    with _transaction(table, url) as connection:
+        return inspect(connection).has_table(table)
 
 
 def _ours_behind(urls: dict[str, str]) -> list[str]:
