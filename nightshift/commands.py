@@ -7,6 +7,7 @@ what a step did without asking who ran it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import math
@@ -14,7 +15,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,18 @@ def read_steps(settings: Settings, night: date) -> dict[str, dict[str, Any]]:
     steps = [name.removesuffix(".json") for name in store.names(folder) if name.endswith(".json")]
     found = {step: read_step(settings, night, step) for step in steps}
     return {step: result for step, result in found.items() if result is not None}
+
+
+@contextmanager
+def alone(settings: Settings, what: str) -> Iterator[None]:
+    """Wait until no other process of this home does `what`: a person may start a night while Airflow runs one.
+
+    The kernel lets go of the lock when its holder dies.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.home / f"{what}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def run_command(command: Callable[[], Any]) -> None:

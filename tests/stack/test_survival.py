@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from nightshift import backup
 from nightshift.airflow_api import Airflow
 from nightshift.eventlog import EventLog
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.registry import Registry
 from nightshift.restore import find, restore
 from nightshift.seats import RECOMMENDER
@@ -53,7 +55,7 @@ def test_a_destroyed_state_is_back_with_its_champion_its_feedback_and_its_nights
     serving = Stack(small, only=("mlflow", "recommender"))
     serving.up(lambda _: None)
     send(small, "acknowledged-1", "acknowledged-2")
-    before, last = answers(small), Lake(small.lake_dir).last_day()
+    before, last = answers(small), open_lake(small).last_day()
     made = backup.make(small, tmp_path / "backups")  # while it serves
     serving.down(lambda _: None)
     shutil.rmtree(small.home)
@@ -61,8 +63,16 @@ def test_a_destroyed_state_is_back_with_its_champion_its_feedback_and_its_nights
     ports = {f"{name}_port": free_port() for name in ("mlflow", "airflow", "serving")}
     back = small.model_copy(update={"home": tmp_path / "back", **ports})
     restore(find(made.path), back)
-    holds_old_path = [p for p in back.home.rglob("*") if p.is_file() and bytes(small.home) in p.read_bytes()]
-    assert [p for p in holds_old_path if p.suffix == ".db" and p.name != "airflow.db"] == []
+    for table, column in (
+        ("runs", "artifact_uri"),
+        ("model_versions", "source"),
+        ("experiments", "artifact_location"),
+    ):
+        with closing(sqlite3.connect(back.home / "mlflow" / "mlflow.db")) as database:
+            places = [row[0] for row in database.execute(f"SELECT {column} FROM {table}")]
+        assert not [place for place in places if str(small.home) in str(place)], (
+            "no artifact is named by its old path"
+        )
     stack = Stack(back, only=("mlflow", "api-server", "scheduler", "dag-processor", "recommender"))
     try:
         stack.up(lambda _: None)
@@ -73,7 +83,7 @@ def test_a_destroyed_state_is_back_with_its_champion_its_feedback_and_its_nights
         night = last + timedelta(days=1)
         conf = {"night": night.isoformat(), "smoke": True, "families": ["ncf"]}
         assert succeeded(finish(airflow, "nightly", airflow.trigger("nightly", conf)), "ncf")
-        assert Lake(back.lake_dir).last_day() == night
+        assert open_lake(back).last_day() == night
         taken = {row["event_id"] for row in EventLog(back.eventlog_uri).of_night(night)}
         assert {"acknowledged-1", "acknowledged-2"} <= taken
         versions = [version.number for version in Registry(back).versions(RECOMMENDER)]
