@@ -51,6 +51,7 @@ from nightshift.featurestore import (
     partition,
     partition_name,
     partitions,
+    reaching,
     recent,
     registry_stands,
     shared_parts,
@@ -69,7 +70,7 @@ def build(settings: Settings, night: date) -> dict[str, Any]:
         FeatureError: partitions are there that were built with other feature definitions.
     """
     began = time.monotonic()
-    with _alone(settings):
+    with _alone(settings), reaching(settings):
         built = build_partitions(settings, night)
         materialized = refresh_online(settings)
     return {
@@ -165,7 +166,7 @@ def refresh_online(settings: Settings) -> int:
     newest = {name: recent(days_of(settings, name), view) for name, view in VIEWS.items()}
     paths = {name: [partition(settings, name, day) for day in days] for name, days in newest.items()}
     for view, found in paths.items():
-        _check_columns(view, found[-1])
+        _check_columns(settings, view, found[-1])
     config, marker = store_config(settings), Written(settings)
     wanted = {
         "definitions": _digest(config),
@@ -179,7 +180,7 @@ def refresh_online(settings: Settings) -> int:
         from feature_repo.services import definitions
 
         known = {}  # a change of what is stored: all is written again
-        _check_velocity(partitions(settings, TOPIC_VIEW))
+        _check_velocity(settings)
         with alone_at_registry(settings, config):
             store = connect(overwriting(config))
             store.apply(definitions(features_place(settings)))
@@ -198,24 +199,25 @@ def refresh_online(settings: Settings) -> int:
     return rows
 
 
-def _check_columns(view: str, path: Path) -> None:
+def _check_columns(settings: Settings, view: str, path: Path) -> None:
     expected, found = schema(VIEWS[view].key, VIEWS[view].features).names, pq.read_schema(path).names
     if found != expected:
         odd = sorted(set(found) ^ set(expected)) or ["their order"]
         raise FeatureError(
-            f"{path}: built with other feature definitions (differs in {', '.join(odd)}); "
-            f"move {path.parent} away and build again"
+            f"{features_place(settings)}/{view}/{path.name}: built with other feature definitions (differs in "
+            f"{', '.join(odd)}); move {features_place(settings)}/{view} away and build again"
         )
 
 
-def _check_velocity(paths: list[Path]) -> None:
+def _check_velocity(settings: Settings) -> None:
     """The change from a velocity by one formula to one by another would be nobody's change."""
-    for path in paths:
+    place = f"{features_place(settings)}/{TOPIC_VIEW}"
+    for path in partitions(settings, TOPIC_VIEW):
         by = set(pq.ParquetFile(path).read(["velocity_definition"])[0].unique().to_pylist())
         if by - {velocity.DEFINITION}:
             raise FeatureError(
-                f"{path}: holds velocities by {', '.join(sorted(by))}, and now it is {velocity.DEFINITION}; "
-                f"move {path.parent} away and build again"
+                f"{place}/{path.name}: holds velocities by {', '.join(sorted(by))}, and now it is "
+                f"{velocity.DEFINITION}; move {place} away and build again"
             )
 
 

@@ -45,9 +45,7 @@ KEYS = tuple(view.key for view in VIEWS.values())
 FEATURES = "features"  # the store's folder of partitions
 REGISTRY_SECONDS = 60  # until a process has heard of changed definitions in a registry that is a server
 _REGISTRY_LOCK = 0x6E696768746665  # "nightfe", among PostgreSQL's advisory locks of the database
-ONLINE_SECONDS = (
-    5.0  # for Redis to take a batch of 10,000 rows, which needs 0.3 s; requests give up long before
-)
+ONLINE_SECONDS = 5.0  # for Redis to take a batch of 10,000 rows; a request gives up long before
 
 
 def store_config(settings: Settings) -> dict[str, Any]:
@@ -140,13 +138,11 @@ def registry_stands(settings: Settings, config: dict[str, Any]) -> bool:
         return all(path.exists() for path in files_of(config))
     engine = create_engine(make_url(config["registry"]["path"]))
     try:
-        with engine.connect() as connection:
+        with reaching(settings), engine.connect() as connection:
             if not inspect(connection).has_table("feature_views"):
                 return False
             query = text("SELECT count(*) FROM feature_views WHERE project_id = :project")
             return bool(connection.execute(query, {"project": config["project"]}).scalar_one())
-    except SQLAlchemyError as error:
-        raise _away(settings, error) from error
     finally:
         engine.dispose()
 
@@ -163,12 +159,10 @@ def alone_at_registry(settings: Settings, config: dict[str, Any]) -> Iterator[No
         return
     engine = create_engine(make_url(config["registry"]["path"]))
     try:
-        with engine.connect() as connection:
+        with reaching(settings), engine.connect() as connection:
             if engine.dialect.name == "postgresql":  # let go with the connection, also when we are killed
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _REGISTRY_LOCK})
             yield
-    except SQLAlchemyError as error:
-        raise _away(settings, error) from error
     finally:
         engine.dispose()
 
@@ -201,10 +195,8 @@ class Written:
         if self._redis is None:
             write_json(self._path, value)
             return
-        try:
+        with reaching(self._settings):
             self._redis.set(self._key, as_json(value))
-        except RedisError as error:
-            raise _away(self._settings, error) from error
 
     def stamp(self) -> Hashable | None:
         """Something that differs once it was written anew; None if it is not there, or Redis is away."""
@@ -221,11 +213,18 @@ class Written:
     def _content(self) -> bytes | None:
         if self._redis is None:
             return self._path.read_bytes() if self._path.exists() else None
-        try:
+        with reaching(self._settings):
             content: Any = self._redis.get(self._key)
-        except RedisError as error:
-            raise _away(self._settings, error) from error
         return None if content is None else bytes(content)
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """What a server of the features says when it cannot be used, as a FeatureError."""
+    try:
+        yield
+    except (SQLAlchemyError, RedisError) as error:
+        raise _away(settings, error) from error
 
 
 def _away(settings: Settings, error: Exception) -> FeatureError:
@@ -260,10 +259,8 @@ def open_store(settings: Settings) -> FeatureStore:
         raise FeatureError(
             f"no features under {settings.home} ({missing[0].name} is missing); run `nightshift features` first"
         )
-    try:
+    with reaching(settings):
         return connect(config)
-    except (SQLAlchemyError, RedisError) as error:
-        raise _away(settings, error) from error
 
 
 def connect(config: dict[str, Any]) -> FeatureStore:

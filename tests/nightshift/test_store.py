@@ -257,6 +257,9 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_named(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:1 cannot be reached .* AWS_ENDPOINT_URL"):
         S3Store(bucket, tmp_path).names("lake")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL 'minio:9000' is no address"):
+        S3Store(bucket, tmp_path).names("lake")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_named(
 def test_what_a_server_refuses_is_said_with_what_to_do(code: str, told: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": "too many"}}, "PutObject")
     with pytest.raises(AssertionError, match=told):
-        raise AssertionError(s3._reason(error, "b"))
+        raise AssertionError(s3._reason(error, "http://there", "b"))
 
 
 def test_a_disk_that_cannot_hold_the_cache_is_named(bucket: str, tmp_path: Path) -> None:

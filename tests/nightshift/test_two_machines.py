@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from feature_repo.build import build
+from feature_repo.build import build, build_partitions
 from monitoring.quality import audit_night
 from nightshift.commands import emit, read_step
 from nightshift.contracts.features import ITEM_VIEW, TOPIC_VIEW, USER_VIEW
@@ -28,7 +29,7 @@ from nightshift.intake import ingest, publish
 from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from serving.clock import Clock
-from serving.features import judge
+from serving.features import OnlineFeatures
 from tests.conftest import free_port
 from tests.s3 import BUCKET, S3Server
 
@@ -184,12 +185,18 @@ def test_two_projects_on_one_redis_do_not_mix(machines: tuple[Settings, Settings
 def test_a_flushed_redis_is_noticed_and_filled_again(machines: tuple[Settings, Settings]) -> None:
     one, other = machines
     user = user_of(one)
-    before = known_online(one, user)
+    serving = OnlineFeatures(one, "user_id", one.feature_max_age_days)
+    serving.start()
+    serving.open()
+
+    def wrong() -> str | None:
+        return asyncio.run(serving.of(user, SEEN, datetime(2026, 9, 5, tzinfo=UTC))).wrong
+
+    assert wrong() is None
     Redis.from_url(one.online_url.get_secret_value()).flushdb()  # type: ignore[union-attr]
-    _, (at,) = online(open_store(one), [user], SEEN)
-    assert judge(({}, at), datetime.now(UTC), 3).wrong == "unknown", "served as an unknown user is"
+    assert wrong() == "unknown", "served as an unknown user is"
     assert build(other, NIGHT)["materialized"] > 0
-    assert known_online(one, user) == before
+    assert wrong() is None, "and without a restart it is known again"
 
 
 def test_changed_definitions_are_written_over_rows_of_the_same_moment(
@@ -242,9 +249,18 @@ def test_a_server_that_is_away_is_named_without_its_password(
         build(gone, NIGHT)
 
 
-def test_every_partition_lies_in_the_bucket_once(machines: tuple[Settings, Settings]) -> None:
+def test_the_partitions_are_those_that_one_machine_alone_would_have(
+    machines: tuple[Settings, Settings], tmp_path: Path
+) -> None:
     one, other = machines
+    servers = ("store_url", "online_url", "feast_registry_url")
+    alone = Settings.model_validate({**one.model_dump(), "home": tmp_path, **dict.fromkeys(servers)})
+    ingest(alone, NIGHT)
+    for day in open_lake(alone).staged_days():
+        open_lake(alone).record_audit(day, {"passed": True})
+    publish(alone, NIGHT)
+    build_partitions(alone, NIGHT)
     for view in (USER_VIEW, ITEM_VIEW, TOPIC_VIEW):
-        first, second = partitions(one, view), partitions(other, view)
-        assert [path.name for path in first] == [path.name for path in second]
-        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+        expected = [(path.name, path.read_bytes()) for path in partitions(alone, view)]
+        for config in (one, other):
+            assert expected == [(path.name, path.read_bytes()) for path in partitions(config, view, NIGHT)]
