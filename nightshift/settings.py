@@ -93,6 +93,13 @@ class Settings(BaseSettings):
     )
 
     # Features
+    features_engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="What the feature pipelines run on; spark needs requirements-spark.lock and Java.",
+    )
+    spark_master: str = Field(
+        "local[*]", description="Where Spark runs: local[*], local[2], or a cluster's master URL."
+    )
     features_memory_gb: float = Field(
         4.0,
         gt=0,
