@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.commands import emit, quiet_libraries, run_command
+from nightshift.commands import alone, emit, quiet_libraries, run_command
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INDICATORS, ITEMS
 from nightshift.errors import LakeError, QuarantinedError
 from nightshift.lake import Lake, open_lake
@@ -297,7 +297,8 @@ def main(arguments: list[str] | None = None) -> None:
     night = parser.parse_args(arguments).night
     settings = read_settings()
     lake = open_lake(settings)
-    result = audit_night(settings, night)
+    with alone(settings, "intake"):
+        result = audit_night(settings, night)
     stopped = no_opening(result, night)
     for day, reason in result["reasons"].items():
         if day != night.isoformat() and stopped is None:

@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -258,6 +260,92 @@ def _print_champions() -> None:
     for one in studies.proposals(settings()):
         tried = registry.get(SEATS[one.seat], one.version) if one.version is not None else None
         console.print(f"Study of {one.family}: {studies.state(one, tried)}")
+
+
+@app.command(rich_help_panel=Operate)
+def backup(
+    to: Annotated[Path | None, typer.Option(help="Folder of backups; default: NIGHTSHIFT_BACKUPS.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Delete all but the newest so many afterwards.", min=1)
+    ] = None,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Passwords and keys too.")] = False,
+) -> None:
+    """Back up all that cannot be made again; the stack may run.
+
+    Example: nightshift backup --to /mnt/backups --keep 7
+    """
+    from nightshift import backup as backing
+
+    def command() -> None:
+        with _progress("backing up") as progress:
+            made = backing.make(settings(), to, secrets=secrets, keep=keep, progress=progress)
+        for line in made.told["left_out"]:
+            _say(f"not in it: {line}")
+        if secrets:
+            _say("it holds passwords and keys: whoever can read that folder has them")
+        size = sum(each["size"] for each in made.told["files"])
+        _say(
+            f"{made.path}: {len(made.told['files'])} files, {_size(size)}, {_size(made.new)} of it new there"
+        )
+        if made.dropped:
+            _say(f"deleted: {', '.join(made.dropped)}")
+
+    run_command(command)
+
+
+@app.command(rich_help_panel=Operate)
+def restore(
+    backup: Annotated[
+        Path | None,
+        typer.Argument(help="A backup, or a folder of them: its newest; default: NIGHTSHIFT_BACKUPS."),
+    ] = None,
+    home: Annotated[Path | None, typer.Option(help="Where to; default: NIGHTSHIFT_HOME.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read every byte of it; restore nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move a state that is there aside.")] = False,
+) -> None:
+    """Check a backup, and put it where the state lives. The stack must not run there.
+
+    Example: nightshift restore /mnt/backups
+    """
+    from nightshift import restore as restoring
+
+    def command() -> None:
+        config = settings()
+        if home is not None:
+            config = config.model_copy(update={"home": home.expanduser().resolve()})
+        chosen = restoring.find(backup or settings().backups_dir)
+        with _progress("checking" if check else "restoring") as progress:
+            if check:
+                restoring.check(chosen, progress)
+            else:
+                aside = restoring.restore(chosen, config, force=force, progress=progress)
+        if check:
+            _say(f"{chosen.path}: whole, {len(chosen.told['files'])} files")
+            return
+        for line in aside:
+            _say(line)
+        days = chosen.told["days"]
+        last = f", the lake up to {days[-1]}" if days else ""
+        _say(f"{config.home}: restored from {chosen.path.name}{last}; `nightshift up` starts it")
+
+    run_command(command)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda name, done, total: bar.update(
+            task, description=name[-40:], completed=done, total=total or None
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 @app.command(rich_help_panel=Review)

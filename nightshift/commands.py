@@ -6,6 +6,8 @@ what a step did without asking who ran it.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 import math
@@ -13,7 +15,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -86,8 +89,20 @@ def read_steps(settings: Settings, night: date) -> dict[str, dict[str, Any]]:
     return {step: result for step, result in found.items() if result is not None}
 
 
+@contextmanager
+def alone(settings: Settings, what: str) -> Iterator[None]:
+    """Wait until no other process of this home does `what`: a person may start a night while Airflow runs one.
+
+    The kernel lets go of the lock when its holder dies.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.home / f"{what}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def run_command(command: Callable[[], Any]) -> None:
-    """Run a command's main function: a NightshiftError becomes one line and its exit status."""
+    """Run a command's main function: a NightshiftError, or a full disk, becomes one line and its exit status."""
     quiet_libraries()
     # So that `finally` and `except` run: a step that is told to stop must not leave a child or a run behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -97,3 +112,17 @@ def run_command(command: Callable[[], Any]) -> None:
         line = " ".join(str(error).split())
         print(f"{type(error).__name__}: {line}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_status) from None
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        line = f"the disk is full{where}; what is half-written counts for nothing: free some space and run it again"
+        print(f"DiskFullError: {line}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error of any library says so; DuckDB's and SQLite's are no OSError."""
+    said = ("No space left on device", "database or disk is full")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(words in str(error) for words in said)

@@ -15,7 +15,9 @@
     ├── RegistryError          MLflow is unreachable, or has no such version
     │   ├── NoChampionError    nobody sits in the seat yet
     │   └── PackageError       a version's packaged model cannot be loaded
-    └── StackError             a process of the embedded stack did not start, or died
+    ├── StackError             a process of the embedded stack did not start, or died
+    ├── BackupError            a backup cannot be made, is not whole, or cannot be restored there
+    └── UpgradeError           the state is of a newer version than this one, or could not be brought up to it
 
 A command that meets one prints its text on one line and exits with its `exit_status`; anything else is a
 bug and shows its traceback.
@@ -87,4 +89,12 @@ class PackageError(RegistryError):
 
 
 class StackError(NightshiftError):
+    pass
+
+
+class BackupError(NightshiftError):
+    pass
+
+
+class UpgradeError(NightshiftError):
     pass

@@ -45,7 +45,7 @@ from nightshift.contracts import INTERACTIONS
 from nightshift.contracts.conversations import CONVERSATIONS as SPOKEN
 from nightshift.contracts.conversations import MAX_CHARACTERS, MAX_MESSAGES, ROLES
 from nightshift.databases import postgresql_engine, with_driver
-from nightshift.errors import EventLogError
+from nightshift.errors import EventLogError, UpgradeError
 from nightshift.eventlog_tables import CONVERSATIONS, EVENTS, EXPOSURES
 
 WAIT_SECONDS = 30.0  # a claim of a million events holds SQLite's one write lock for some seconds
@@ -308,6 +308,10 @@ class EventLog:
                 connection = connection.execution_options(nightshift_read_only=read_only)
                 with connection.begin():
                     yield connection
+        except UpgradeError as error:
+            raise EventLogError(
+                f"event log {self._url.render_as_string(hide_password=True)}: {error}"
+            ) from error
         except (SQLAlchemyError, OSError, ValueError, ImportError) as error:
             # ValueError: a character that the database cannot hold (NUL, a lone surrogate).
             reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]

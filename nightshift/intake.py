@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.cleaning import clean
-from nightshift.commands import emit, read_step, run_command
+from nightshift.commands import alone, emit, read_step, run_command
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INDICATORS, INTERACTIONS, indicators
 from nightshift.contracts.indicators import INDICATOR_NAMES, POLICY
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
@@ -402,10 +402,9 @@ def main(arguments: list[str] | None = None) -> None:
     night = given.night or next_night(config, ahead=given.ahead)
     if given.step == "plan":
         emit(config, night, "plan", {"night": night})
-    elif given.step == "ingest":
-        emit(config, night, "ingest", ingest(config, night))
-    else:
-        emit(config, night, "publish", publish(config, night))
+        return
+    with alone(config, "intake"):
+        emit(config, night, given.step, {"ingest": ingest, "publish": publish}[given.step](config, night))
 
 
 if __name__ == "__main__":

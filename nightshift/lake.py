@@ -244,7 +244,10 @@ def _checked(manifest: dict[str, Any] | None, where: str) -> dict[str, Any]:
     if manifest is None:
         return {"version": 1, "days": {}}
     if manifest.get("version") != 1:
-        raise LakeError(f"{where}/{MANIFEST}: unknown version {manifest.get('version')!r}; expected 1")
+        raise LakeError(
+            f"{where}/{MANIFEST}: is of version {manifest.get('version')!r}; this Nightshift knows version 1: "
+            "run the version that wrote it, or restore a backup made before"
+        )
     return manifest
 
 

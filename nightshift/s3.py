@@ -127,6 +127,21 @@ class S3Store:
             copy = room / "file"
             return self._bucket.download(self._key(name), copy) is not None and digest_of(copy) == sha256
 
+    # --- as it lies there, for backups -----------------------------------------------------------------
+
+    def objects(self) -> list[tuple[str, str]]:
+        """Every object under the prefix: its name in this part of the store, and its entity tag."""
+        prefix = self._prefix + "/" if self._prefix else ""
+        return [(key.removeprefix(prefix), tag) for key, tag in self._bucket.list(prefix)]
+
+    def fetch(self, name: str, target: Path) -> bool:
+        """Write an object to a local file; whether there is one."""
+        return self._bucket.download(self._key(name), target) is not None
+
+    def put(self, name: str, source: Path) -> None:
+        """Put a local file there, of any size, whatever was there before."""
+        self._bucket.upload(self._key(name), source)
+
     # --- folders ---------------------------------------------------------------------------------------
 
     @contextmanager

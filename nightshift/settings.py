@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(PROJECT / "var", description="Where all state lives.")
+    backups: Path | None = Field(
+        None, description="Folder that backups go to; default: beside home, with .backups after its name."
+    )
 
     # What machines share. Endpoint, keys and region of a bucket: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
     # AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, or the machine's role.
@@ -91,6 +94,13 @@ class Settings(BaseSettings):
     )
 
     # Features
+    features_engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="What the feature pipelines run on; spark needs requirements-spark.lock and Java.",
+    )
+    spark_master: str = Field(
+        "local[*]", description="Where Spark runs: local[*], local[2], or a cluster's master URL."
+    )
     features_memory_gb: float = Field(
         4.0,
         gt=0,
@@ -241,7 +251,7 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path", "feeds", "policies", "models", "catalogue")
+    @field_validator("home", "backups", "source_path", "feeds", "policies", "models", "catalogue")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
@@ -272,6 +282,10 @@ class Settings(BaseSettings):
         if self.store_url is not None:
             raise SettingsError(f"{folder} is in {self.store_url}, not in a folder: go by nightshift.store")
         return self.home / folder
+
+    @property
+    def backups_dir(self) -> Path:
+        return self.backups or self.home.with_name(f"{self.home.name}.backups")
 
     @property
     def lake_dir(self) -> Path:

@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from nightshift import upgrade
 from nightshift.errors import StackError
 from nightshift.lake import write_json
 from nightshift.parts import Part, check_stores, last_words, migrate, part_environment, parts, prepare
@@ -61,17 +62,7 @@ class Stack:
 
     def running(self) -> dict[str, psutil.Process]:
         """Name → process of every part that this state folder started and that still lives."""
-        state = json.loads(self.state_path.read_text()) if self.state_path.exists() else {}
-        alive = {}
-        for name, known in state.items():
-            try:
-                process = psutil.Process(known["pid"])
-                # A pid is used again one day: only the same birth makes it the same process.
-                if birth(known["pid"]) == known["born"] and process.status() != psutil.STATUS_ZOMBIE:
-                    alive[name] = process
-            except psutil.NoSuchProcess:
-                continue
-        return alive
+        return running(self.config.home)
 
     def died(self) -> list[str]:
         """Parts that were started, were not told to stop, and live no more."""
@@ -98,6 +89,7 @@ class Stack:
 
         Raises:
             StackError: a port is taken, or a process died or did not answer (with its last words).
+            UpgradeError, BackupError: the state is of a newer version, or could not be backed up and brought up to it.
         """
         alive = self.running()
         wanted = [part for part in self.parts if part.name not in alive]
@@ -107,6 +99,8 @@ class Stack:
         for part in wanted:
             self._check_port(part)
         check_stores(self.config)
+        for line in upgrade.prepare(self.config, say, backup=True):
+            say(line)
         prepare(self.config)
         if any(part.name == "api-server" for part in wanted):
             say("preparing Airflow's database")
@@ -227,6 +221,22 @@ def _end(processes: Sequence[psutil.Process]) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 getattr(process, send)()
         _, alive = psutil.wait_procs(alive, timeout=patience)
+
+
+def running(home: Path) -> dict[str, psutil.Process]:
+    """Name → process of every part that this state folder started and that still lives."""
+    path = home / "stack.json"
+    state = json.loads(path.read_text()) if path.exists() else {}
+    alive = {}
+    for name, known in state.items():
+        try:
+            process = psutil.Process(known["pid"])
+            # A pid is used again one day: only the same birth makes it the same process.
+            if birth(known["pid"]) == known["born"] and process.status() != psutil.STATUS_ZOMBIE:
+                alive[name] = process
+        except psutil.NoSuchProcess:
+            continue
+    return alive
 
 
 def birth(pid: int) -> float:

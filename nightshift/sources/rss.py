@@ -53,6 +53,7 @@ AT_ONCE = 4  # feeds, each in a process of its own
 MOST_WEEKS = 260  # that are told of a topic; no window of the features is longer
 LONGEST_TOPIC = INDICATORS.column("topic").max_length or 0
 
+SCHEMA = 1  # of feeds.db; kept in it as its user_version
 TABLES = """
 CREATE TABLE IF NOT EXISTS items (  -- times are seconds since the epoch
     topic TEXT NOT NULL, key TEXT NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (topic, key)
@@ -168,12 +169,30 @@ class Feeds:
                 database,
             ):
                 database.execute("PRAGMA journal_mode=WAL")
+                _bring_up(database, f"{self._store.where}/{DATABASE}")
                 database.executescript(TABLES)
                 yield database
         except sqlite3.Error as error:
             raise LakeError(
                 f"{self._store.where}/{DATABASE}: cannot be read or written ({error}); nothing was kept"
             ) from error
+
+
+def _bring_up(database: sqlite3.Connection, where: str) -> None:
+    """Bring an older database to the present schema. Raises LakeError if it is of a newer one."""
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise LakeError(
+            f"{where}: is of schema {found}, made by a newer Nightshift; this one knows {SCHEMA}: run that version, or "
+            "restore a backup made before"
+        )
+    if found < SCHEMA:
+        database.execute("BEGIN IMMEDIATE")
+        columns = [row[1] for row in database.execute("PRAGMA table_info(items)")]
+        if "first_seen" in columns:  # before the schemas were counted; nothing reads it
+            database.execute("ALTER TABLE items DROP COLUMN first_seen")
+        database.execute(f"PRAGMA user_version = {SCHEMA}")
+        database.commit()
 
 
 def read_feeds_file(path: Path | None) -> dict[str, list[str]]:

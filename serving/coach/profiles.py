@@ -46,9 +46,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from nightshift import migrations
 from nightshift.coaching import VECTOR_SIZE, Status
 from nightshift.databases import postgresql_engine, with_driver
-from nightshift.errors import NightshiftError
+from nightshift.errors import NightshiftError, UpgradeError
 from nightshift.eventlog_tables import Utc
 from nightshift.settings import Settings
 
@@ -318,7 +319,7 @@ class Profiles:
         try:
             with self._opened().begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError, ImportError) as error:
+        except (SQLAlchemyError, OSError, ImportError, UpgradeError) as error:
             raise self._cannot(error) from error
 
     def _cannot(self, error: Exception) -> ProfilesError:
@@ -340,7 +341,7 @@ class Profiles:
                         if connection.dialect.name == "postgresql":
                             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
                             connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-                        _METADATA.create_all(connection)
+                        migrations.bring_up(connection, "profiles", _METADATA.create_all)
                 except BaseException:
                     engine.dispose()
                     raise

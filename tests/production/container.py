@@ -2,7 +2,7 @@
 
 A root of its own with the project's rooms, volumes and tmpfs where the service has them, read-only if it says so;
 processes numbered from 1; its own user, no capability, no new privileges. Standard library only: this runs as root in
-new namespaces (unshare --mount --pid --fork --kill-child), and as process 1 it passes signals on and reaps, as
+new namespaces (unshare --mount --uts --pid --fork --kill-child), and as process 1 it passes signals on and reaps, as
 `init: true` has Docker's do. Not covered: limits of memory and processes, seccomp, networks of their own.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def main() -> int:
     spec: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     root = Path(spec["root"])
     furnish(root, spec)
+    socket.sethostname(spec["hostname"])
     return run(root, spec)
 
 

@@ -8,8 +8,9 @@ namespaces of its own (container.py), with the rooms and the packages that its i
 one loopback network that nobody outside reaches, and end with this process.
 
 What stands in: PostgreSQL from a wheel and Redis from this machine for their images, and their entrypoint by
-postgres.sh; `localbucket`, which checks no keys, for MinIO and its one-shots. What is not run: Grafana, the card,
-images and their base, limits of memory and processes. The market is made small by settings.env, as an operator would.
+postgres.sh; Debian's Prometheus, where it is installed; `localbucket`, which checks no keys, for MinIO and its
+one-shots. What is not run: Grafana, the card, images and their base, limits of memory and processes. The market is made
+small by settings.env, as an operator would.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ from tests.production.services import binaries
 
 INSIDE = "NIGHTSHIFT_NATIVE"  # set in the namespaces, where this program calls itself
 NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-OWN = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+OWN = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child")
 PROFILES = {"core", "monitoring"}
-NOT_RUN = {"grafana", "own", "bucket"}
+NOT_RUN = {"grafana", "own", "bucket"} | (set() if shutil.which("prometheus") else {"prometheus"})
 NOBODY = 65534
+# Where the links of the images' environments lead, and the interpreter itself, which may be anybody's.
+PYTHON = [(path, path, False) for path in (sys.prefix, sys.base_prefix)]
 USERS = {"postgres": NOBODY, "redis": NOBODY, "nobody": NOBODY}
+STAND_IN_CHECKS = {"minio": ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9000"]}  # MinIO's own needs its client
 START_SECONDS, NIGHT_SECONDS, STOP_SECONDS = 900, 1500, 60
 SMALL = {
     "NIGHTSHIFT_MARKET_USERS": "600",
@@ -83,8 +87,14 @@ class Box:
 
     def __post_init__(self) -> None:
         self.services = services(self.variables, PROFILES)
+        for name, one in list(self.services.items()):
+            for number in range(2, one.told.get("deploy", {}).get("replicas", 1) + 1):
+                self.services[f"{name}-{number}"] = Service(f"{name}-{number}", one.told)
         self.hosts = self.folder / "hosts"
         self.hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *self.services)))
+        self.users = self.folder / "passwd"  # with the user that our images make
+        ours = "nightshift:x:10001:10001::/tmp:/bin/sh\n"
+        self.users.write_text(Path("/etc/passwd").read_text() + ours)
         self.settings = env_file(self.folder / "settings.env")
 
     # --- start ----------------------------------------------------------------------------------------------
@@ -123,7 +133,7 @@ class Box:
             return
         assert status is None, f"{one.service.name} died ({status}): {self._words(one)}"
         if not one.healthy:
-            check = one.service.check
+            check = STAND_IN_CHECKS.get(one.service.name, one.service.check)
             one.healthy = check is None or self.inside(one, check, seconds=60).returncode == 0
 
     def inside(self, one: Running, words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
@@ -155,6 +165,7 @@ class Box:
         return {
             **spec,
             "root": "/tmp/nightshift-root",
+            "hostname": service.name,
             "hosts": str(self.hosts),
             "binds": [*spec["binds"], *self._volumes(service, spec["uid"])],
             "tmpfs": tmpfs,
@@ -171,7 +182,8 @@ class Box:
         binds: list[tuple[str, str, bool]] = [
             *((str(PROJECT / source), target, False) for source, target in image.copies),
             (str(prefix), roles.PREFIX, False),
-            (sys.prefix, sys.prefix, False),  # where the links lead
+            (str(self.users), "/etc/passwd", False),
+            *PYTHON,
         ]
         path = f"{roles.PREFIX}/bin:/usr/local/bin:/usr/bin:/bin"
         environment = {**image.environment, "PATH": path, **self.settings, **service.environment}
@@ -191,7 +203,7 @@ class Box:
         if name == "postgres":
             programs = binaries()
             script = PROJECT / "tests" / "production" / "postgres.sh"
-            binds = [(sys.prefix, sys.prefix, False), (str(script), "/start.sh", False)]
+            binds = [*PYTHON, (str(script), "/start.sh", False)]
             environment["PATH"] = f"{programs}:{environment['PATH']}"
             command = ["sh", "/start.sh", *command]
         elif name == "prometheus":
@@ -199,7 +211,7 @@ class Box:
         elif name == "minio":
             bucket = self.folder / "volumes" / "minio" / "nightshift"
             bucket.mkdir(parents=True, exist_ok=True)
-            binds = [(sys.prefix, sys.prefix, False)]
+            binds = [*PYTHON]
             command = [f"{sys.prefix}/bin/localbucket", "/data", "--host", "0.0.0.0", "--port", "9000"]
         user = str(service.told.get("user", "nobody")).partition(":")[0]
         uid = USERS.get(user) or int(user)
@@ -389,7 +401,7 @@ def run(folder: Path) -> dict[str, Any]:
         say("everything is healthy; a night")
         told["night"] = night(box)
         told["answers"] = answers()
-        told["watched"] = watched()
+        told["watched"] = watched() if "prometheus" in box.running else None
         told["kept"] = kept(box)
         told["leaks"] = leaks(box)
         say("stopping")

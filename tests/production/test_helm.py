@@ -28,6 +28,7 @@ from nightshift.seats import SEATS
 from nightshift.settings import PROJECT, Settings
 from serving.edge import MACHINES, Problem, check_site, host_names
 from tests.conftest import free_port
+from tests.production.roles import image, packages
 
 HELM = PROJECT / "docker" / "helm"
 CHART = HELM / "nightshift"
@@ -332,10 +333,31 @@ def test_what_airflow_is_told_fits_what_this_chart_makes() -> None:
     assert f"name: {values['name']}-settings" in airflow["extraEnvFrom"]
 
 
+def test_airflow_knows_every_option_that_it_is_given() -> None:
+    """An option that a newer Airflow has dropped is ignored in silence."""
+    import airflow
+    from airflow.providers.cncf.kubernetes.get_provider_info import get_provider_info
+
+    own = Path(airflow.__file__).parent / "config_templates" / "config.yml"
+    known = {**yaml.safe_load(own.read_text()), **get_provider_info()["config"]}
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for group, options in values["airflow"]["config"].items():
+        assert set(options) <= set(known[group]["options"]), group
+    assert values["airflow"]["airflowVersion"] == airflow.__version__
+
+
+@pytest.mark.parametrize("role", ["airflow", "training"])
+def test_the_images_of_airflow_and_of_its_tasks_have_the_executor(role: str) -> None:
+    extras = image(PROJECT / "docker" / role / "Dockerfile").extras
+    assert "apache-airflow-providers-cncf-kubernetes" in packages(extras)
+
+
 @pytest.mark.skipif(
     not fetched, reason="Airflow's chart is not here: helm dependency update docker/helm/nightshift"
 )
 def test_with_airflows_chart_a_task_that_needs_the_card_gets_a_pod_with_one(tried: dict[str, Any]) -> None:
+    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+
     result = tried["whole"]
     assert result["error"] is None and result["invalid"] == []
     pod = yaml.safe_load(
@@ -344,6 +366,12 @@ def test_with_airflows_chart_a_task_that_needs_the_card_gets_a_pod_with_one(trie
     (base,) = pod["spec"]["containers"]
     assert base["image"].endswith("nightshift/training:0.1.0-cuda") and base["name"] == "base"
     assert base["resources"]["limits"]["nvidia.com/gpu"] == 1
+    said = json.dumps(result["objects"])
+    assert not [path for path in ("/entrypoint", "/clean-logs") if path in said], (
+        "of Airflow's own image alone"
+    )
+    read = PodGenerator.deserialize_model_dict(pod)  # as the executor does
+    assert read.spec.containers[0].resources.limits["nvidia.com/gpu"] == "1"
     scheduler = json.dumps(objects(result, "Deployment")["night-scheduler"])
     path = variables(base)["NIGHTSHIFT_GPU_POD_TEMPLATE"]["value"]
     assert Path(path).name == "pod_template_file.yaml" and str(Path(path).parent) in scheduler

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.capacity.plan import SIZES, needs
 from nightshift.settings import PROJECT, Settings
 
 PAGES = PROJECT / "docs" / "running"
@@ -101,6 +102,41 @@ def test_the_clusters_ports_and_secrets_are_the_charts() -> None:
         "nightshift-airflow-database",
     ):
         assert f"| `{name}`" in told
+
+
+def test_the_sizes_on_paper_are_the_units_of_the_page_multiplied() -> None:
+    page = (PAGES / "sizing.md").read_text()
+    costs, sizes = section(page, "What one costs"), section(page, "What so many take")
+    rows = {
+        "lake_bytes_per_interaction": "an interaction in the lake",
+        "feature_bytes_per_user_day": "a user's features of a day",
+        "feature_bytes_per_item_day": "an item's",
+        "redis_bytes_per_user": "a user's features online, Redis",
+        "online_write_cpu_seconds_per_million": "writing a million users online",
+        "eventlog_bytes_per_event": "an event in the log, PostgreSQL",
+        "artifact_bytes_per_user_and_item": "a version in MLflow",
+    }
+    unit = {}
+    for name, row in rows.items():
+        (told,) = re.findall(rf"^\| {re.escape(row)} \| ([\d,.]+)", costs, re.MULTILINE)
+        unit[name] = float(told.replace(",", ""))
+    told_in = {
+        "lake_gib": "lake, a year, GiB",
+        "features_gib": "features, a year, GiB",
+        "redis_gib": "Redis, GiB",
+        "eventlog_gib": "event log, 90 days, GiB",
+        "version_gib": "a version in MLflow, GiB",
+        "training_gib": "tables that train, GiB (computed)",
+    }
+    for column, business in enumerate(SIZES):
+        found = needs(business, unit)
+        for name, row in told_in.items():
+            (line,) = (line for line in sizes.splitlines() if line.startswith(f"| {row} |"))
+            value = line.split("|")[2 + column].strip()
+            if value == "< 0.1":
+                assert found[name] < 0.1
+            else:  # the page's units are rounded
+                assert float(value.replace(",", "")) == pytest.approx(found[name], rel=0.03), (row, business)
 
 
 @pytest.mark.parametrize("page", ["single-box.md", "kubernetes.md", "sizing.md"])

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.stack
 
 PAGES = (
     "README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md", "docs/gate.md",
+    "docs/backup.md",
 )  # fmt: skip
 # Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; the replay and the
 # backtest of the real data take minutes, so a short one of the market in tests/nightshift/test_replay.py
