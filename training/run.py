@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift import retrains, studies
 from nightshift.commands import emit, run_command
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.packages import package_digest
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
@@ -57,7 +57,7 @@ def train(
         RegistryError: MLflow cannot be reached.
     """
     began = time.monotonic()
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     exams = examiner(family.seat)
     night = exams.night(lake, day, config, smoke=smoke)
     if no_exam:
@@ -111,7 +111,7 @@ def train(
         tags |= _ancestry(base, trained, night)
         run.tags(tags)
         run.params(trained.params)
-        run.results(trained, digest, source=str(lake.root))
+        run.results(trained, digest, source=lake.where)
         run.lineage(content)
         version = registry.submit(
             SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags

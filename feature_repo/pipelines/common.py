@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -32,6 +33,17 @@ def in_window(interactions: ir.Table, day: date) -> ir.Table:
 def days_between(later: date, earlier: ir.DateValue) -> ir.Value:
     """Whole days from `earlier` to `later`, as float64."""
     return ibis.date(later).delta(earlier, unit="day").cast("float64")
+
+
+@ibis.udf.scalar.builtin(name="epoch", signature=(("timestamp",), "float64"))
+def _epoch(at: Any) -> Any:
+    """Of DuckDB: seconds since 1970 of a timestamp without time zone, microseconds ÷ 1e6 as float64."""
+
+
+def epoch(at: ir.TimestampValue) -> ir.FloatingValue:
+    """Seconds since 1970 with their fraction; Ibis' own `epoch_seconds` has one on DuckDB and none on Spark."""
+    seconds: ir.FloatingValue = _epoch(at.cast("timestamp"))
+    return seconds
 
 
 def exact_sum(values: ir.Value) -> ir.Value:

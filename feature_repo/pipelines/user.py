@@ -7,12 +7,13 @@ finds a true row and never a stale one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.pipelines.common import attach, days_between, exact_sum, in_window, output, ratio
+from feature_repo.pipelines.common import attach, days_between, epoch, exact_sum, in_window, output, ratio
 from nightshift.contracts.features import USER_FEATURES
 
 KEY = "user_id"
@@ -25,17 +26,18 @@ def user_features(interactions: ir.Table, items: ir.Table, users: ir.Table, day:
     items, users: as known at the end of `day`. An interaction with an item that is not in `items` counts as an
     interaction, but has no category and no price.
     """
-    met = in_window(interactions, day).left_join(items.select("item_id", "category", "price"), "item_id")
-    today = met.filter(met.day == ibis.date(day))
-    sessions = _sessions(met)
-    everyone = _ids(users).union(_ids(met), distinct=True)
+    window = in_window(interactions, day)
+    known = items.select("item_id", "category", "price")
+    today = window.filter(window.day == ibis.date(day)).left_join(known, "item_id")
+    sessions = _sessions(window)
+    everyone = _ids(users).union(_ids(window), distinct=True)
+    categories, categories_today = _categories(window.left_join(known, "item_id")), _categories(today)
     parts = [
-        _activity(met, day),
-        _entropy(met, "category_entropy_28d"),
+        _activity(window, day),
+        _taste(categories, category_entropy_28d=_entropy, favourite_category_28d=_favourite),
         _session_length(sessions),
-        _favourite(met),
         _day_activity(today),
-        _entropy(today, "category_entropy_1d"),
+        _taste(categories_today, category_entropy_1d=_entropy),
         _day_session_length(sessions.filter(sessions.day == ibis.date(day))),
     ]
     table = attach(everyone, parts, KEY)
@@ -70,28 +72,30 @@ def _day_activity(today: ir.Table) -> ir.Table:
     )
 
 
-def _sessions(met: ir.Table) -> ir.Table:
+def _sessions(window: ir.Table) -> ir.Table:
     """Seconds from first to last event of each session; one that crosses published days counts as two."""
-    known = met.filter(met.session_id.notnull())
+    known = window.filter(window.session_id.notnull())
     return known.group_by(KEY, "day", "session_id").aggregate(
-        seconds=known["at"].max().epoch_seconds() - known["at"].min().epoch_seconds()
+        seconds=epoch(known["at"].max()) - epoch(known["at"].min())
     )
 
 
 def _session_length(sessions: ir.Table) -> ir.Table:
-    # From whole seconds, whose sums are exact: the same whatever order they are added in.
-    seconds = sessions.seconds.cast("int64")
-    mean = ratio(seconds.sum(), seconds.count())
-    variance = ratio((seconds * seconds).sum(), seconds.count()) - mean * mean
+    # Sums that are exact, the same whatever order they are added in: seconds since 1970 as float64 are whole multiples
+    # of 2^-22, and so are their differences. Their squares are not, and are added in whole milliseconds.
+    mean = ratio(sessions.seconds.sum(), sessions.seconds.count())
+    length = (sessions.seconds * 1_000.0).round().cast("int64")
+    mean_ms = ratio(length.sum(), length.count())
+    variance = ratio((length * length).sum(), length.count()) - mean_ms * mean_ms
     return sessions.group_by(KEY).aggregate(
         session_minutes_mean_28d=mean / 60.0,
-        session_minutes_std_28d=ibis.greatest(variance, 0.0).sqrt() / 60.0,
+        session_minutes_std_28d=ibis.greatest(variance, 0.0).sqrt() / 60_000.0,
     )
 
 
 def _day_session_length(sessions: ir.Table) -> ir.Table:
-    seconds = sessions.seconds.cast("int64")
-    return sessions.group_by(KEY).aggregate(session_minutes_1d=ratio(seconds.sum(), seconds.count()) / 60.0)
+    mean = ratio(sessions.seconds.sum(), sessions.seconds.count())
+    return sessions.group_by(KEY).aggregate(session_minutes_1d=mean / 60.0)
 
 
 def _categories(met: ir.Table) -> ir.Table:
@@ -99,15 +103,21 @@ def _categories(met: ir.Table) -> ir.Table:
     return known.group_by(KEY, "category").aggregate(n=known.count())
 
 
-def _entropy(met: ir.Table, name: str) -> ir.Table:
+def _taste(counts: ir.Table, **features: Callable[[ir.Table], ir.Value]) -> ir.Table:
+    """Per user, `features` of its categories, each beside the user's `total` and the `most` of one category.
+
+    By a join with the users' sums and no window function: a window would keep and sort every row that it is for.
+    """
+    of_user = counts.group_by(KEY).aggregate(total=counts.n.sum(), most=counts.n.max())
+    beside = counts.join(of_user, KEY)
+    return beside.group_by(KEY).aggregate(**{name: feature(beside) for name, feature in features.items()})
+
+
+def _entropy(counts: ir.Table) -> ir.Value:
     """Shannon entropy −Σ p ln p (nats) of each user's categories; 0 for one category, at most ln(categories)."""
-    counts = _categories(met)
-    share = counts.mutate(p=ratio(counts.n, counts.n.sum().over(ibis.window(group_by=KEY))))
-    return share.group_by(KEY).aggregate(**{name: exact_sum(-share.p * share.p.ln())})
+    share = ratio(counts.n, counts.total)
+    return exact_sum(-share * share.ln())
 
 
-def _favourite(met: ir.Table) -> ir.Table:
-    counts = _categories(met)
-    order = ibis.window(group_by=KEY, order_by=[counts.n.desc(), counts.category.asc()])
-    ranked = counts.mutate(place=ibis.row_number().over(order))
-    return ranked.filter(ranked.place == 0).select(KEY, favourite_category_28d="category")
+def _favourite(counts: ir.Table) -> ir.Value:
+    return counts.category.min(where=counts.n == counts.most)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nightshift import featurestore
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
@@ -66,7 +66,7 @@ class HybridRecipe:
     ) -> Trained:
         hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
         hyper = replace(hyper, epochs=min(2, hyper.epochs)) if smoke else hyper
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_window(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -98,6 +99,27 @@ def test_a_session_that_crosses_published_days_counts_as_two(duck, small_world) 
     late = interactions.slice(1, 1).drop_columns(["day"]).append_column("day", pa.array([DAY], pa.date32()))
     found = rows(computed(duck, (pa.concat_tables([interactions.slice(0, 1), late]), items, users)))
     assert found["u1"]["session_minutes_mean_28d"] == 0
+
+
+def test_session_lengths_with_fractions_of_seconds_add_up_the_same_in_any_order(duck, small_world) -> None:
+    interactions, items, users = small_world
+    random = np.random.default_rng(0)
+    first = interactions.slice(0, 1).to_pylist()[0]
+    later = [first["at"] + timedelta(microseconds=int(n)) for n in random.integers(3_600_000_000, size=4_000)]
+    told = [
+        {**first, "event_id": f"e{n}", "session_id": f"s{n // 2}", "at": at} for n, at in enumerate(later)
+    ]
+    lengths = np.array(
+        [abs((a - b).total_seconds()) / 60 for a, b in zip(later[::2], later[1::2], strict=True)]
+    )
+    tables = [
+        computed(duck, (pa.Table.from_pylist(rows, schema=interactions.schema), items, users))
+        for rows in (told, told[::-1], [told[n] for n in random.permutation(len(told))])
+    ]
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
+    row = rows(tables[0])["u1"]
+    assert row["session_minutes_mean_28d"] == pytest.approx(lengths.mean(), rel=1e-9)
+    assert row["session_minutes_std_28d"] == pytest.approx(lengths.std(), abs=1e-5)
 
 
 def test_a_value_that_is_not_a_number_does_not_poison_the_sum(duck, small_world) -> None:
