@@ -9,6 +9,7 @@
     ├── LakeError              the lake has no such day, or holds a different one already
     │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
     ├── FeatureError           features are missing, stale, or not built for a day
+    ├── TeamError              a process of a shared training ended, or says nothing any more
     ├── BaseModelError         the language seat's base model cannot be had, or an adapter does not fit it
     ├── EventLogError          the event log cannot be read or written; nothing was stored
     ├── RegistryError          MLflow is unreachable, or has no such version
@@ -58,6 +59,10 @@ class NoDataError(LakeError):
 
 
 class FeatureError(NightshiftError):
+    pass
+
+
+class TeamError(NightshiftError):
     pass
 
 
