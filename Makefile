@@ -35,6 +35,6 @@ check: install  ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 lock: install  ## resolve pyproject.toml into requirements.lock again
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --python-version 3.11 --no-header --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra bench --python-version 3.11 --no-header --no-annotate \
 	  --quiet --upgrade -o requirements.lock
 	sed -i -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock

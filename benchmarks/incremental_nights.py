@@ -31,7 +31,7 @@ import pandas as pd
 
 from nightshift.commands import plain, run_command
 from nightshift.featurestore import open_store
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.night import data_commands, run_step
 from nightshift.packages import package_digest
 from nightshift.settings import Settings, settings
@@ -69,7 +69,7 @@ def replay(config: Settings, nights: int, seed: int, say: Callable[[str], None])
     """The last `nights` days of the lake; the night before them is trained from nothing, and counts for neither."""
     from training.ncf.recipe import RECIPE
 
-    lake, store = Lake(config.lake_dir), open_store(config)
+    lake, store = open_lake(config), open_store(config)
     days = lake.days()[-nights - 1 :]
     full, incremental, on_from = Arm(), Arm(), []
     versions: list[Version] = []
@@ -191,7 +191,7 @@ def world(base: Settings, source: str, home: Path, data: Path | None, quick: boo
     }
     config = Settings.model_validate({**base.model_dump(), **changed})
     last = config.market_start.replace(day=14) if quick and source == "market" else LAST[source]
-    if last not in Lake(config.lake_dir).days() or not config.features_dir.exists():
+    if last not in open_lake(config).days() or not config.features_dir.exists():
         for command in data_commands(last):
             run_step(config, command)
     return config

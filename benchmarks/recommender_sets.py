@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
 from nightshift.errors import SettingsError
-from nightshift.lake import Lake
+from nightshift.lake import Lake, open_lake
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from nightshift.sources.market.source import Market
@@ -37,7 +37,7 @@ class Set:
 
     @property
     def lake(self) -> Lake:
-        return Lake(self.settings.lake_dir)
+        return open_lake(self.settings)
 
 
 def market(home: Path, *, quick: bool, seed: int = 11) -> Set:
@@ -109,7 +109,7 @@ def found(folder: Path, home: Path) -> Set:
 
 def _fill(config: Settings, batches: Iterable[DayBatch]) -> None:
     """Publish days and build their features; a lake that is there is taken as it is."""
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     if lake.days():
         return
     for batch in batches:

@@ -140,9 +140,9 @@ def _slices(exam: Exam, window: Window, cut: int) -> dict[str, Exam]:
     offered = ids[: int(window.offered[cut - 1])]
     fresh = set(offered) - set(ids[before])
     parts = {
-        "strangers (nothing met)": _where(exam, met == 0),
-        f"new users (1 to {FEW - 1} met)": _where(exam, (met > 0) & (met < FEW)),
-        "returning users": _where(exam, met >= FEW),
+        "strangers (nothing met)": exam.where(met == 0),
+        f"new users (1 to {FEW - 1} met)": exam.where((met > 0) & (met < FEW)),
+        "returning users": exam.where(met >= FEW),
         "new items": _only(exam, fresh),
         "all": exam,
     }
@@ -154,17 +154,6 @@ def _slices(exam: Exam, window: Window, cut: int) -> dict[str, Exam]:
     return found
 
 
-def _where(exam: Exam, kept: np.ndarray) -> Exam:
-    at = np.flatnonzero(kept)
-    return replace(
-        exam,
-        users=[exam.users[row] for row in at],
-        relevant=[exam.relevant[row] for row in at],
-        seen=[exam.seen[row] for row in at],
-        features=exam.features.iloc[at].reset_index(drop=True),
-    )
-
-
 def _only(exam: Exam, items: set[str]) -> Exam:
     """As if of what is to be found only `items` were in the ranking, for users who met any of them."""
     relevant = [[item for item in wanted if item in items] for wanted in exam.relevant]
@@ -173,7 +162,7 @@ def _only(exam: Exam, items: set[str]) -> Exam:
         for met, wanted in zip(exam.seen, exam.relevant, strict=True)
     ]
     kept = np.array([len(wanted) > 0 for wanted in relevant])
-    return _where(replace(exam, relevant=relevant, seen=seen), kept)
+    return replace(exam, relevant=relevant, seen=seen).where(kept)
 
 
 def _values(models: dict[str, Any], asked: Exam, night: date, name: str) -> pd.DataFrame:

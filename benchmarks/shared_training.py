@@ -30,7 +30,7 @@ def measure(home: Path, day: date, *, seeds: int, processes: int, epochs: int) -
     import torch
 
     from nightshift import featurestore
-    from nightshift.lake import Lake
+    from nightshift.lake import open_lake
     from training.exams.ranking import score_model
     from training.exams.recommender import EXAMINER, build_exam
     from training.ncf import together
@@ -42,7 +42,7 @@ def measure(home: Path, day: date, *, seeds: int, processes: int, epochs: int) -
 
     torch.set_num_threads(1)
     config = Settings(_env_file=None, home=home)  # type: ignore[call-arg]
-    lake, store = Lake(config.lake_dir), featurestore.open_store(config)
+    lake, store = open_lake(config), featurestore.open_store(config)
     night = EXAMINER.night(lake, day, config)
     window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
     exam = build_exam(lake, store, night, config)

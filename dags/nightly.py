@@ -26,11 +26,12 @@ import os
 from airflow.sdk import DAG, Param, task
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
-from steps import DEFAULTS, PYTHON, RETRAIN, START, TIMEZONE, command, data_steps, step
+from steps import DEFAULTS, ON_CARD, PYTHON, RETRAIN, START, TIMEZONE, TRAINING, command, data_steps, step
 
 from nightshift.settings import PROJECT
-from training.families import FAMILIES
+from training.families import FAMILIES, of_a_night
 
+CHOSEN = of_a_night(os.environ.get("NIGHTSHIFT_FAMILIES", ""))
 SEATS = sorted({family.seat for family in FAMILIES.values()})
 NIGHT = "{{ ti.xcom_pull(task_ids='plan')['night'] }}"
 
@@ -51,9 +52,9 @@ with DAG(
     params={
         "night": Param(None, type=["null", "string"], format="date", title="Night",
                        description="Data date to run. Empty: the next day that the data have."),
-        "families": Param(list(FAMILIES), type="array", items={"type": "string", "enum": list(FAMILIES)},
+        "families": Param(list(CHOSEN), type="array", items={"type": "string", "enum": list(FAMILIES)},
                           minItems=1, examples=list(FAMILIES), title="Families",
-                          description="Which families to train."),
+                          description="Which families to train; the default is by NIGHTSHIFT_FAMILIES."),
         "smoke": Param(False, type="boolean", title="Smoke run",
                        description="Seconds instead of quality: to see that everything is wired."),
     },
@@ -68,7 +69,7 @@ with DAG(
         """The families of the seat that were chosen in the form, in the order they are trained."""
         return [name for name in (params or {})["families"] if FAMILIES[name].seat == seat]
 
-    @task.bash(pool="gpu", map_index_template="{{ family }}", cwd=str(PROJECT))
+    @task.bash(pool="gpu", queue=TRAINING, map_index_template="{{ family }}", cwd=str(PROJECT), **ON_CARD)
     def train(family: str) -> str:
         smoke = "{% if params.smoke %} --smoke{% endif %}"
         return f"exec {PYTHON} -m training.run {family} --night {NIGHT}{smoke}"
@@ -81,6 +82,8 @@ with DAG(
         trained = train.override(task_id=f"train_{seat}").expand(family=chosen)
         # Runs after a failure too: the gate itself says which family is missing.
         words = f"training.examine {seat} --families {{{{ ti.xcom_pull(task_ids='families_{seat}') | join(' ') }}}}"
-        gate = step(f"gate_{seat}", words, trigger_rule="all_done_min_one_success")
+        # The exam of language models runs them; the others' are arithmetic.
+        where = {"queue": TRAINING, **(ON_CARD if seat == "language" else {})}
+        gate = step(f"gate_{seat}", words, trigger_rule="all_done_min_one_success", **where)
         features >> trained >> gate >> report
         trained >> report  # a family that failed makes the night fail, even though the gate judged the others

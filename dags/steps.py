@@ -17,9 +17,15 @@ from nightshift.settings import PROJECT
 
 PYTHON = shlex.quote(os.environ.get("NIGHTSHIFT_PYTHON", "python"))
 TIMEZONE = "Asia/Seoul"
+TRAINING = (
+    "training"  # the queue of those Celery workers that have the card; without Celery there is but one queue
+)
 RETRAIN = Asset(name="retrain_requested", uri="nightshift://retrain-requested")
 # Only slots after the stack's start run by themselves: Airflow would else run the last past one on unpausing.
 START = datetime.fromisoformat(os.environ.get("NIGHTSHIFT_SCHEDULE_FROM", "2026-01-01T00:00:00+00:00"))
+# On Kubernetes a task that needs the card has its pod made by a template of its own, which asks for one.
+TEMPLATE = os.environ.get("NIGHTSHIFT_GPU_POD_TEMPLATE")
+ON_CARD: dict[str, Any] = {"executor_config": {"pod_template_file": TEMPLATE}} if TEMPLATE else {}
 DEFAULTS = {
     "owner": "data-science",
     "retries": 2,

@@ -17,7 +17,7 @@ import os
 
 from airflow.sdk import DAG, Param
 from airflow.timetables.trigger import CronTriggerTimetable
-from steps import DEFAULTS, START, TIMEZONE, command
+from steps import DEFAULTS, ON_CARD, START, TIMEZONE, TRAINING, command
 
 from training.families import FAMILIES
 
@@ -40,4 +40,5 @@ with DAG(
                          description="When to end at the latest."),
     },
 ):  # fmt: skip
-    study = command("study", "training.study {{ params.family }} --minutes {{ params.minutes }}", pool="gpu")
+    words = "training.study {{ params.family }} --minutes {{ params.minutes }}"
+    study = command("study", words, pool="gpu", queue=TRAINING, **ON_CARD)

@@ -1,14 +1,16 @@
 """`python -m feature_repo.build --night D`: features of every published day up to D that has none, then Feast.
 
-    home/features/<view>/day=2026-09-28.parquet   one partition per published day, written once, whole or not at all;
-                                                  of topics it has rows on days that tell of some week
-    home/feast/registry.db, online.db             what Feast keeps; written.json says what they hold
+    features/<view>/day=2026-09-28.parquet   in the store: one partition per published day, written once, whole or not
+                                             at all; of topics it has rows on days that tell of some week
+    home/feast/registry.db, online.db        what Feast keeps, or the servers that the settings name; written.json, or
+                                             a key beside the values in Redis, says what they hold
 
 Partitions are built in day order, each from what was published up to its day, so a night that is replayed gives
 the same bytes. A day that is published late (it sat in quarantine) gets its own partition; the ones after it stay
 as they were, because models were trained and served on them.
 The online store always gets the newest rows there are, whatever night is asked for: so an older value can never
-overwrite a newer one, which SQLite and PostgreSQL would let it.
+overwrite a newer one, which SQLite would let it. Two machines that build at once write the same partitions, of which
+the first stays, and in Redis the newer row of a key; on one machine they wait for one another.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import json
-import os
 import sqlite3
 import sys
 import time
@@ -39,9 +39,27 @@ from nightshift import velocity
 from nightshift.commands import emit, run_command
 from nightshift.contracts.features import ITEM_VIEW, SERVICES, TOPIC_VIEW, USER_VIEW, VIEWS, WINDOW_DAYS
 from nightshift.errors import FeatureError, LakeError
-from nightshift.featurestore import connect, files_of, newest_rows, partitions, recent, store_config
-from nightshift.lake import Lake, write_json
+from nightshift.featurestore import (
+    FEATURES,
+    Written,
+    alone_at_registry,
+    connect,
+    days_of,
+    features_place,
+    newest_rows,
+    overwriting,
+    partition,
+    partition_name,
+    partitions,
+    reaching,
+    recent,
+    registry_stands,
+    shared_parts,
+    store_config,
+)
+from nightshift.lake import Lake, open_lake
 from nightshift.settings import Settings, settings
+from nightshift.store import shared
 
 
 def build(settings: Settings, night: date) -> dict[str, Any]:
@@ -52,15 +70,15 @@ def build(settings: Settings, night: date) -> dict[str, Any]:
         FeatureError: partitions are there that were built with other feature definitions.
     """
     began = time.monotonic()
-    with _alone(settings.features_dir):
+    with _alone(settings), reaching(settings):
         built = build_partitions(settings, night)
         materialized = refresh_online(settings)
     return {
         "message": _message(built, materialized),
         "days_built": len(built),
-        "users": _rows(_path(settings, USER_VIEW, night)),
-        "items": _rows(_path(settings, ITEM_VIEW, night)),
-        "topics": _rows(_path(settings, TOPIC_VIEW, night)),
+        "users": _rows(partition(settings, USER_VIEW, night)),
+        "items": _rows(partition(settings, ITEM_VIEW, night)),
+        "topics": _rows(partition(settings, TOPIC_VIEW, night)),
         "materialized": materialized,
         "features": [f"{name}:{f.name}" for name, view in VIEWS.items() for f in view.features],
         "seconds": round(time.monotonic() - began, 2),
@@ -72,19 +90,18 @@ def build(settings: Settings, night: date) -> dict[str, Any]:
 
 def build_partitions(settings: Settings, night: date) -> list[date]:
     """Write the partitions that are missing up to `night`; the days that were built, in order."""
-    lake = Lake(settings.lake_dir)
+    lake, place = open_lake(settings), shared(settings).within(FEATURES)
     days = [day for day in lake.days() if day <= night]
     if not days or days[-1] != night:
         raise LakeError(f"night {night} is not published; run `nightshift ingest --night {night}` first")
-    missing = {day: [view for view in VIEWS if not _path(settings, view, day).exists()] for day in days}
+    there = {view: set(days_of(settings, view)) for view in VIEWS}
+    missing = {day: [view for view in VIEWS if day not in there[view]] for day in days}
     missing = {day: views for day, views in missing.items() if views}
     with open_engine(settings) as engine:
         for day in _progress(list(missing)):
             for view, table in compute(lake, day, engine, missing[day]).items():
-                _write(
-                    table if VIEWS[view].daily else _untaken(settings, view, day, table),
-                    _path(settings, view, day),
-                )
+                with place.new_file(partition_name(view, day)) as path:
+                    pq.write_table(table if VIEWS[view].daily else _untaken(settings, view, day, table), path)
     return list(missing)
 
 
@@ -125,26 +142,13 @@ def _untaken(settings: Settings, view: str, day: date, table: pa.Table) -> pa.Ta
     Only a day that is published late meets any: the history of a topic that opened in the meantime. What was
     written stands; two rows for one moment would leave it to chance which of them a join finds.
     """
-    later = [path for path in partitions(settings, view) if path.name > f"day={day}.parquet"]
+    later = partitions(settings, view, since=day + timedelta(days=1))
     if not later or not table.num_rows:
         return table
     moment = [VIEWS[view].key, EVENT_TIMESTAMP]
     taken = pa.concat_tables([pq.ParquetFile(path).read(moment) for path in later])
     left = table.join(taken.group_by(moment).aggregate([]), moment, join_type="left anti")
     return left.select(table.column_names).sort_by([(name, "ascending") for name in moment])
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.building")  # no reader takes a name like this
-    with building.open("wb") as handle:
-        pq.write_table(table, handle)
-        os.fsync(handle.fileno())  # else a power cut could leave an empty file under the final name
-    building.replace(path)
-
-
-def _path(settings: Settings, view: str, day: date) -> Path:
-    return settings.features_dir / view / f"day={day}.parquet"
 
 
 def _rows(path: Path) -> int:
@@ -159,62 +163,70 @@ def refresh_online(settings: Settings) -> int:
 
     What is there is what came from the partitions that written.json names.
     """
-    newest = {name: recent(partitions(settings, name), view) for name, view in VIEWS.items()}
-    for view, paths in newest.items():
-        _check_columns(view, paths[-1])
-    config = store_config(settings)
-    marker = settings.home / "feast" / "written.json"
+    newest = {name: recent(days_of(settings, name), view) for name, view in VIEWS.items()}
+    paths = {name: [partition(settings, name, day) for day in days] for name, days in newest.items()}
+    for view, found in paths.items():
+        _check_columns(settings, view, found[-1])
+    config, marker = store_config(settings), Written(settings)
     wanted = {
         "definitions": _digest(config),
-        "partitions": {view: [path.name for path in paths] for view, paths in newest.items()},
+        "partitions": {view: [path.name for path in found] for view, found in paths.items()},
     }
-    known = json.loads(marker.read_text()) if marker.exists() else {}
-    stands = all(file.exists() for file in files_of(config))
+    known = marker.read() or {}
+    stands = registry_stands(settings, config)
     if stands and known == wanted:
         return 0
-    store = connect(config)
     if not stands or known.get("definitions") != wanted["definitions"]:
         from feature_repo.services import definitions
 
         known = {}  # a change of what is stored: all is written again
-        _check_velocity(partitions(settings, TOPIC_VIEW))
-        store.apply(definitions(settings.features_dir))
+        _check_velocity(settings)
+        with alone_at_registry(settings, config):
+            store = connect(overwriting(config))
+            store.apply(definitions(features_place(settings)))
+        store.refresh_registry()  # of a server, what is remembered here is else that of before
         _let_readers_read(config)
+    else:
+        store = connect(config)
     rows = 0
-    for view, paths in newest.items():
+    for view, found in paths.items():
         there = known.get("partitions", {}).get(view, [])
-        table = newest_rows(paths, VIEWS[view], only=[path for path in paths if path.name not in there])
+        table = newest_rows(found, VIEWS[view], only=[path for path in found if path.name not in there])
         if table.num_rows:
             store.write_to_online_store(view, df=table.to_pandas())
         rows += table.num_rows
-    write_json(marker, wanted)
+    marker.write(wanted)
     return rows
 
 
-def _check_columns(view: str, path: Path) -> None:
+def _check_columns(settings: Settings, view: str, path: Path) -> None:
     expected, found = schema(VIEWS[view].key, VIEWS[view].features).names, pq.read_schema(path).names
     if found != expected:
         odd = sorted(set(found) ^ set(expected)) or ["their order"]
         raise FeatureError(
-            f"{path}: built with other feature definitions (differs in {', '.join(odd)}); "
-            f"move {path.parent} away and build again"
+            f"{features_place(settings)}/{view}/{path.name}: built with other feature definitions (differs in "
+            f"{', '.join(odd)}); move {features_place(settings)}/{view} away and build again"
         )
 
 
-def _check_velocity(paths: list[Path]) -> None:
+def _check_velocity(settings: Settings) -> None:
     """The change from a velocity by one formula to one by another would be nobody's change."""
-    for path in paths:
+    place = f"{features_place(settings)}/{TOPIC_VIEW}"
+    for path in partitions(settings, TOPIC_VIEW):
         by = set(pq.ParquetFile(path).read(["velocity_definition"])[0].unique().to_pylist())
         if by - {velocity.DEFINITION}:
             raise FeatureError(
-                f"{path}: holds velocities by {', '.join(sorted(by))}, and now it is {velocity.DEFINITION}; "
-                f"move {path.parent} away and build again"
+                f"{place}/{path.name}: holds velocities by {', '.join(sorted(by))}, and now it is "
+                f"{velocity.DEFINITION}; move {place} away and build again"
             )
 
 
 def _digest(config: dict[str, Any]) -> str:
-    """Changes when Feast has to be told again: its settings, the features, or where the partitions lie."""
-    told = (config, VIEWS, SERVICES, velocity.DEFINITION)
+    """Changes when Feast has to be told again: its settings, the features, or where the partitions lie.
+
+    What may differ between machines that share a server, its address say, is none of it.
+    """
+    told = (shared_parts(config), VIEWS, SERVICES, velocity.DEFINITION)
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
@@ -230,8 +242,9 @@ def _let_readers_read(config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One build at a time: a night and a person may start one at the same moment."""
+def _alone(settings: Settings) -> Iterator[None]:
+    """One build at a time on this machine: a night and a person may start one at the same moment."""
+    folder = settings.home / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

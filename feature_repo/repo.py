@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from feature_repo.services import definitions
+from nightshift.featurestore import features_place
 from nightshift.settings import settings
 
-everything = definitions(settings().features_dir)
+everything = definitions(features_place(settings()))
 user, item, topic, user_features, item_features, topic_features, recommender, forecaster = everything

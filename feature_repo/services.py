@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from feast import FeatureService
@@ -12,9 +11,9 @@ from feature_repo.views import feature_views
 from nightshift.contracts.features import SERVICES
 
 
-def definitions(features_dir: Path) -> list[Any]:
-    """Entities, views and services over the partitions under `features_dir`, in the contract's order."""
-    views = feature_views(features_dir)
+def definitions(place: str) -> list[Any]:
+    """Entities, views and services over the partitions at `place`, a folder or a URL, in the contract's order."""
+    views = feature_views(place)
     services = [
         FeatureService(
             name=seat,

@@ -10,12 +10,12 @@ from feast.data_format import ParquetFormat
 from feature_repo.pipelines.common import EVENT_TIMESTAMP
 
 
-def partitions(features_dir: Path, view: str) -> FileSource:
-    """`features_dir/<view>/day=YYYY-MM-DD.parquet`; the path is absolute, as Feast resolves it by the working
-    directory otherwise."""
+def partitions(place: str, view: str) -> FileSource:
+    """`place/<view>/day=YYYY-MM-DD.parquet`, `place` being a folder or a URL; a path is absolute, as Feast resolves it
+    by the working directory otherwise."""
     return FileSource(
         name=f"{view}_partitions",
-        path=str((features_dir / view).resolve()),
+        path=f"{place}/{view}" if "://" in place else str((Path(place) / view).resolve()),
         timestamp_field=EVENT_TIMESTAMP,
         file_format=ParquetFormat(),
         description="Written by `python -m feature_repo.build`.",

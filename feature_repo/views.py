@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 from feast import FeatureView, Field
 from feast.types import Float64, PrimitiveFeastType, String
@@ -15,12 +14,12 @@ from nightshift.contracts.features import VIEWS, View
 TYPES: dict[str, PrimitiveFeastType] = {"float": Float64, "string": String}
 
 
-def feature_views(features_dir: Path) -> dict[str, FeatureView]:
-    """By name, every view of the contract over the partitions under `features_dir`."""
-    return {name: _view(view, features_dir) for name, view in VIEWS.items()}
+def feature_views(place: str) -> dict[str, FeatureView]:
+    """By name, every view of the contract over the partitions at `place`."""
+    return {name: _view(view, place) for name, view in VIEWS.items()}
 
 
-def _view(view: View, features_dir: Path) -> FeatureView:
+def _view(view: View, place: str) -> FeatureView:
     entity = ENTITIES[view.key]
     fields = [Field(name=f.name, dtype=TYPES[f.dtype], description=f.meaning) for f in view.features]
     when = "at the end of a published day" if view.daily else "whenever something was told"
@@ -28,7 +27,7 @@ def _view(view: View, features_dir: Path) -> FeatureView:
         name=view.name,
         entities=[entity],
         schema=[Field(name=view.key, dtype=String), *fields],
-        source=partitions(features_dir, view.name),
+        source=partitions(place, view.name),
         # Bounds the join too: at most this many partitions are looked at per row. Feast applies it to training
         # joins only: for online values, readers judge the age themselves (`nightshift.featurestore.online` returns
         # the event times).

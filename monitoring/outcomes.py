@@ -30,7 +30,7 @@ from monitoring.live import Judgement, Policy, Requests, judge
 from nightshift.commands import emit, plain, run_command
 from nightshift.errors import PackageError
 from nightshift.eventlog import Answer, EventLog
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.moves import SEATING
 from nightshift.retrains import requested
 from nightshift.seats import RECOMMENDER, SEATS, Seat
@@ -82,7 +82,7 @@ def outcomes(
     finally:
         log.close()
     return {
-        "day": Lake(settings.lake_dir).last_day(),
+        "day": open_lake(settings).last_day(),
         "rolled_back": [name for name, result in seen.items() if result["rolled_back"]],
         "seats": seen,
     }
@@ -208,7 +208,7 @@ def _keep(
         registry.annotate(
             seat, champion.number, tags={"live_verdict": result["verdict"], "live_reason": result["reason"]}
         )
-    day = Lake(settings.lake_dir).last_day()
+    day = open_lake(settings).last_day()
     if result["looks"] and champion.run_id and day is not None:
         figures = ("requests", "users", "rate", "rate_before")
         look = result["looks"][-1]

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.commands import emit, quiet_libraries, run_command
+from nightshift.commands import alone, emit, quiet_libraries, run_command
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INDICATORS, ITEMS
 from nightshift.errors import LakeError, QuarantinedError
-from nightshift.lake import Lake
+from nightshift.lake import Lake, open_lake
 from nightshift.settings import Settings
 from nightshift.settings import settings as read_settings
 
@@ -239,7 +239,7 @@ def audit_days(lake: Lake, days: list[date], auditor: Auditor) -> list[Report]:
 
 def audit_night(settings: Settings, night: date) -> dict[str, Any]:
     """Audit every staged day up to `night` and return the step's result; see `refusal` for the night itself."""
-    lake = Lake(settings.lake_dir)
+    lake = open_lake(settings)
     days = [day for day in lake.staged_days() if day <= night]
     reports: list[Report] = []
     docs = None
@@ -267,9 +267,10 @@ def refusal(lake: Lake, night: date) -> LakeError | QuarantinedError | None:
     """
     if night in lake.staged_days() or night in lake.days():
         return None
-    path = lake.root / "quarantine" / night.isoformat() / "report.json"
-    if not path.exists():
+    folder = lake.quarantined_folder(night)
+    if folder is None:
         return LakeError(f"night {night}: nothing is staged; run `nightshift ingest --night {night}` first")
+    path = folder / "report.json"
     found = Report(night, failures=json.loads(path.read_text())["failures"])
     return QuarantinedError(
         f"night {night} failed its audit and is in quarantine, the lake is unchanged: {found.reason()}. "
@@ -295,8 +296,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--night", type=date.fromisoformat, required=True)
     night = parser.parse_args(arguments).night
     settings = read_settings()
-    lake = Lake(settings.lake_dir)
-    result = audit_night(settings, night)
+    lake = open_lake(settings)
+    with alone(settings, "intake"):
+        result = audit_night(settings, night)
     stopped = no_opening(result, night)
     for day, reason in result["reasons"].items():
         if day != night.isoformat() and stopped is None:

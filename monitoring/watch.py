@@ -29,14 +29,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
-from nightshift import retrains
+from nightshift import featurestore, retrains
 from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts.features import VIEWS, View
 from nightshift.errors import FeatureError, RegistryError
-from nightshift.lake import write_json
 from nightshift.seats import SEATS, Seat
 from nightshift.settings import Settings
 from nightshift.settings import settings as read_settings
+from nightshift.store import write_json
 
 if TYPE_CHECKING:
     from nightshift.registry import Registry, Version
@@ -55,13 +55,12 @@ def newest_day(settings: Settings, night: date | None) -> date:
         FeatureError: there is none.
     """
     daily = [view.name for view in VIEWS.values() if view.daily]
-    folder = settings.features_dir / daily[0]
-    found = [date.fromisoformat(p.stem.removeprefix("day=")) for p in folder.glob("day=*.parquet")]
-    days = [day for day in found if night is None or day <= night]
+    days = featurestore.days_of(settings, daily[0], night)
     if not days:
         until = f" up to {night}" if night else ""
+        place = f"{featurestore.features_place(settings)}/{daily[0]}"
         raise FeatureError(
-            f"{folder}: no features{until}; run `python -m feature_repo.build --night DATE` first"
+            f"{place}: no features{until}; run `python -m feature_repo.build --night DATE` first"
         )
     return max(days)
 
@@ -74,7 +73,7 @@ def rows_of_day(settings: Settings, view: View, day: date) -> pd.DataFrame:
     Raises:
         FeatureError: the day's file is not there, or damaged.
     """
-    path = settings.features_dir / view.name / f"day={day}.parquet"
+    path = featurestore.partition(settings, view.name, day)
     try:
         features = pd.read_parquet(path)
     except (OSError, ValueError) as error:

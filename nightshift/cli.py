@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,12 +65,12 @@ def step(module: str, *arguments: str, night: datetime | None, of_newest: bool =
     night: None means the next night by the data; with `of_newest` the newest published day, if there is one.
     """
     from nightshift.intake import next_night
-    from nightshift.lake import Lake
+    from nightshift.lake import open_lake
 
     chosen = []
 
     def choose() -> None:
-        newest = Lake(settings().lake_dir).last_day() if of_newest else None
+        newest = open_lake(settings()).last_day() if of_newest else None
         chosen.append(night.date() if night else newest or next_night(settings()))
 
     run_command(choose)
@@ -82,7 +84,7 @@ def leave_with(status: int) -> None:
 
 def in_terminal(words: list[str]) -> int:
     """`python -m …` with this terminal; its exit status. Told to stop, it tells the step, and waits for it."""
-    from nightshift.stack import environment
+    from nightshift.parts import environment
 
     process = subprocess.Popen([sys.executable, "-m", *words], cwd=PROJECT, env=environment(settings()))
     try:
@@ -217,8 +219,8 @@ def down() -> None:
 @app.command(rich_help_panel=Operate)
 def status() -> None:
     """What runs, where, with how much memory; the lake; who is champion."""
-    from nightshift.lake import Lake
-    from nightshift.stack import Stack, parts
+    from nightshift.parts import parts
+    from nightshift.stack import Stack
 
     config = settings()
     stack = Stack(config)
@@ -229,10 +231,16 @@ def status() -> None:
         state = "[green]running" if part.name in alive else "[dim]stopped"
         table.add_row(part.name, state, address, f"{memory.get(part.name, 0):.0f}")
     console.print(table)
-    days = Lake(config.lake_dir).days()
-    console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
+    run_command(_print_lake)
     if "mlflow" in alive:
         run_command(_print_champions)
+
+
+def _print_lake() -> None:
+    from nightshift.lake import open_lake
+
+    days = open_lake(settings()).days()
+    console.print(f"Lake: {len(days)} days" + (f", {days[0]} … {days[-1]}" if days else ""))
 
 
 def _print_champions() -> None:
@@ -252,6 +260,92 @@ def _print_champions() -> None:
     for one in studies.proposals(settings()):
         tried = registry.get(SEATS[one.seat], one.version) if one.version is not None else None
         console.print(f"Study of {one.family}: {studies.state(one, tried)}")
+
+
+@app.command(rich_help_panel=Operate)
+def backup(
+    to: Annotated[Path | None, typer.Option(help="Folder of backups; default: NIGHTSHIFT_BACKUPS.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Delete all but the newest so many afterwards.", min=1)
+    ] = None,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Passwords and keys too.")] = False,
+) -> None:
+    """Back up all that cannot be made again; the stack may run.
+
+    Example: nightshift backup --to /mnt/backups --keep 7
+    """
+    from nightshift import backup as backing
+
+    def command() -> None:
+        with _progress("backing up") as progress:
+            made = backing.make(settings(), to, secrets=secrets, keep=keep, progress=progress)
+        for line in made.told["left_out"]:
+            _say(f"not in it: {line}")
+        if secrets:
+            _say("it holds passwords and keys: whoever can read that folder has them")
+        size = sum(each["size"] for each in made.told["files"])
+        _say(
+            f"{made.path}: {len(made.told['files'])} files, {_size(size)}, {_size(made.new)} of it new there"
+        )
+        if made.dropped:
+            _say(f"deleted: {', '.join(made.dropped)}")
+
+    run_command(command)
+
+
+@app.command(rich_help_panel=Operate)
+def restore(
+    backup: Annotated[
+        Path | None,
+        typer.Argument(help="A backup, or a folder of them: its newest; default: NIGHTSHIFT_BACKUPS."),
+    ] = None,
+    home: Annotated[Path | None, typer.Option(help="Where to; default: NIGHTSHIFT_HOME.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read every byte of it; restore nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move a state that is there aside.")] = False,
+) -> None:
+    """Check a backup, and put it where the state lives. The stack must not run there.
+
+    Example: nightshift restore /mnt/backups
+    """
+    from nightshift import restore as restoring
+
+    def command() -> None:
+        config = settings()
+        if home is not None:
+            config = config.model_copy(update={"home": home.expanduser().resolve()})
+        chosen = restoring.find(backup or settings().backups_dir)
+        with _progress("checking" if check else "restoring") as progress:
+            if check:
+                restoring.check(chosen, progress)
+            else:
+                aside = restoring.restore(chosen, config, force=force, progress=progress)
+        if check:
+            _say(f"{chosen.path}: whole, {len(chosen.told['files'])} files")
+            return
+        for line in aside:
+            _say(line)
+        days = chosen.told["days"]
+        last = f", the lake up to {days[-1]}" if days else ""
+        _say(f"{config.home}: restored from {chosen.path.name}{last}; `nightshift up` starts it")
+
+    run_command(command)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda name, done, total: bar.update(
+            task, description=name[-40:], completed=done, total=total or None
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 @app.command(rich_help_panel=Review)
@@ -392,7 +486,7 @@ def outcomes(
 
     Example: nightshift outcomes --look-only
     """
-    from nightshift.stack import environment
+    from nightshift.parts import environment
 
     words = [sys.executable, "-m", "monitoring.outcomes", "--settle", str(settle)]
     words += ["--look-only"] if look_only else []

@@ -8,6 +8,7 @@
     │   └── QuarantinedError   a staged day failed its audit and was moved to quarantine
     ├── LakeError              the lake has no such day, or holds a different one already
     │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
+    ├── StoreError             what machines share cannot be reached, or holds something damaged (names the URL)
     ├── FeatureError           features are missing, stale, or not built for a day
     ├── TeamError              a process of a shared training ended, or says nothing any more
     ├── BaseModelError         the language seat's base model cannot be had, or an adapter does not fit it
@@ -15,7 +16,9 @@
     ├── RegistryError          MLflow is unreachable, or has no such version
     │   ├── NoChampionError    nobody sits in the seat yet
     │   └── PackageError       a version's packaged model cannot be loaded
-    └── StackError             a process of the embedded stack did not start, or died
+    ├── StackError             a process of the embedded stack did not start, or died
+    ├── BackupError            a backup cannot be made, is not whole, or cannot be restored there
+    └── UpgradeError           the state is of a newer version than this one, or could not be brought up to it
 
 A command that meets one prints its text on one line and exits with its `exit_status`; anything else is a
 bug and shows its traceback.
@@ -58,6 +61,10 @@ class NoDataError(LakeError):
     exit_status = 99  # as above: skipped, not failed
 
 
+class StoreError(NightshiftError):
+    pass
+
+
 class FeatureError(NightshiftError):
     pass
 
@@ -87,4 +94,12 @@ class PackageError(RegistryError):
 
 
 class StackError(NightshiftError):
+    pass
+
+
+class BackupError(NightshiftError):
+    pass
+
+
+class UpgradeError(NightshiftError):
     pass

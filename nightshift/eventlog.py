@@ -37,18 +37,19 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift import eventlog_tables
 from nightshift.contracts import INTERACTIONS
 from nightshift.contracts.conversations import CONVERSATIONS as SPOKEN
 from nightshift.contracts.conversations import MAX_CHARACTERS, MAX_MESSAGES, ROLES
-from nightshift.errors import EventLogError
+from nightshift.databases import postgresql_engine, with_driver
+from nightshift.errors import EventLogError, UpgradeError
 from nightshift.eventlog_tables import CONVERSATIONS, EVENTS, EXPOSURES
 
 WAIT_SECONDS = 30.0  # a claim of a million events holds SQLite's one write lock for some seconds
-STATEMENT_WAITS = 10  # of PostgreSQL: what takes longer than so many waits for a lock will not end
+POOL = 5
 COACH = "coach"  # what is said here, our own model answered
 MAX_ID = 128  # characters
 _CONTRACT = [EVENTS.c[column.name] for column in INTERACTIONS.columns]
@@ -70,12 +71,13 @@ class EventLog:
 
     url: `sqlite:///…/eventlog.db`, or `postgresql://user:password@host/database`.
     wait_seconds: how long to wait for another writer before giving up.
+    pool: connections to PostgreSQL that are kept; as many more are opened under load.
     Every method raises EventLogError when the log cannot be used; nothing is half-written then.
     """
 
-    def __init__(self, url: str, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._url = _with_driver(make_url(url))
-        self._wait = wait_seconds
+    def __init__(self, url: str, wait_seconds: float = WAIT_SECONDS, pool: int = POOL) -> None:
+        self._url = with_driver(make_url(url))
+        self._wait, self._pool = wait_seconds, pool
         self._engine: Engine | None = None
         self._opening = threading.Lock()
 
@@ -306,6 +308,10 @@ class EventLog:
                 connection = connection.execution_options(nightshift_read_only=read_only)
                 with connection.begin():
                     yield connection
+        except UpgradeError as error:
+            raise EventLogError(
+                f"event log {self._url.render_as_string(hide_password=True)}: {error}"
+            ) from error
         except (SQLAlchemyError, OSError, ValueError, ImportError) as error:
             # ValueError: a character that the database cannot hold (NUL, a lone surrogate).
             reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
@@ -317,7 +323,11 @@ class EventLog:
     def _opened(self) -> Engine:
         with self._opening:
             if self._engine is None:
-                engine = self._sqlite() if self._url.get_backend_name() == "sqlite" else self._postgresql()
+                engine = (
+                    self._sqlite()
+                    if self._url.get_backend_name() == "sqlite"
+                    else postgresql_engine(self._url, self._wait, self._pool)
+                )
                 try:
                     eventlog_tables.create(engine)
                 except BaseException:
@@ -345,32 +355,6 @@ class EventLog:
             connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
         return engine
-
-    def _postgresql(self) -> Engine:
-        milliseconds = round(self._wait * 1000)
-        seconds = max(2, round(self._wait))
-        # A server that is gone without a word is noticed: libpq would wait for it for some two hours.
-        arguments = {
-            "connect_timeout": seconds,
-            "keepalives_idle": seconds,
-            "keepalives_interval": seconds,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 4 * milliseconds,
-        }
-        engine = create_engine(self._url, pool_pre_ping=True, connect_args=arguments)
-
-        @event.listens_for(engine, "begin")
-        def _on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_WAITS * milliseconds}")
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
-
-        return engine
-
-
-def _with_driver(url: URL) -> URL:
-    """The URL with the driver that we install; SQLAlchemy's default for PostgreSQL is another one."""
-    return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
 
 
 def _answer(row: RowMapping, within: timedelta) -> Answer:

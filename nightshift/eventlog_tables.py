@@ -1,6 +1,7 @@
 """The event log's tables: what users did and said, and which version answered whom.
 
-Created where they are not there yet; nothing is altered. What they mean is said in nightshift/eventlog.py.
+Created where they are not there yet; older ones are brought up (nightshift/migrations/eventlog): a change here is a
+step there. What they mean is said in nightshift/eventlog.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Date,
     DateTime,
     Dialect,
@@ -26,6 +28,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator
+
+from nightshift import migrations
 
 _SCHEMA_LOCK = 7_302_020  # any number: PostgreSQL's "create if not exists" is not safe against itself
 
@@ -103,12 +107,19 @@ _INDEXES = (
 )
 
 
-def create(engine: Engine) -> None:
-    """Create the tables and indexes that are not there yet."""
+def create(engine: Engine) -> bool:
+    """Create the tables and indexes, or bring older ones up; whether there were older ones.
+
+    Raises UpgradeError if they are newer.
+    """
     with engine.connect() as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-        for table in (EVENTS, EXPOSURES, CONVERSATIONS):
-            connection.execute(CreateTable(table, if_not_exists=True))
-        for index in _INDEXES:
-            connection.execute(CreateIndex(index, if_not_exists=True))
+        return migrations.bring_up(connection, "eventlog", _create)
+
+
+def _create(connection: Connection) -> None:
+    for table in (EVENTS, EXPOSURES, CONVERSATIONS):
+        connection.execute(CreateTable(table))
+    for index in _INDEXES:
+        connection.execute(CreateIndex(index))

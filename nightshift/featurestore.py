@@ -8,24 +8,33 @@ cache has a lock); `historical` and `rows` use DuckDB's one default connection a
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift.commands import quiet_libraries
 from nightshift.contracts.features import VIEWS, View
-from nightshift.errors import FeatureError
+from nightshift.databases import RECYCLE_SECONDS, with_driver
+from nightshift.errors import FeatureError, SettingsError
 from nightshift.settings import PROJECT, Settings
+from nightshift.store import as_json, shared, write_json
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -33,14 +42,203 @@ if TYPE_CHECKING:
 REPO = PROJECT / "feature_repo"
 TIMESTAMP = "event_timestamp"
 KEYS = tuple(view.key for view in VIEWS.values())
+FEATURES = "features"  # the store's folder of partitions
+REGISTRY_SECONDS = 60  # until a process has heard of changed definitions in a registry that is a server
+_REGISTRY_LOCK = 0x6E696768746665  # "nightfe", among PostgreSQL's advisory locks of the database
+ONLINE_SECONDS = 5.0  # for Redis to take a batch of 10,000 rows; a request gives up long before
 
 
 def store_config(settings: Settings) -> dict[str, Any]:
-    """feature_store.yaml with ${NIGHTSHIFT_HOME} and other variables filled in, and nothing put in the environment."""
+    """feature_store.yaml with ${NIGHTSHIFT_HOME} and other variables filled in, and nothing put in the environment;
+    with the servers that the settings name in place of its files. Holds their passwords: never to be printed."""
     text = (REPO / "feature_store.yaml").read_text(encoding="utf-8")
     variables = {**os.environ, "NIGHTSHIFT_HOME": str(settings.home)}
     config: dict[str, Any] = yaml.safe_load(Template(text).safe_substitute(variables))
+    config["project"] = settings.feast_project
+    if settings.feast_registry_url is not None:
+        url = with_driver(make_url(settings.feast_registry_url.get_secret_value()))
+        config["registry"] = {
+            "registry_type": "sql",
+            "path": url.render_as_string(hide_password=False),
+            # A thread looks for changed definitions, so that no request pays for it.
+            "cache_mode": "thread",
+            "cache_ttl_seconds": REGISTRY_SECONDS,
+            "sqlalchemy_config_kwargs": {
+                "pool_size": 2,
+                "pool_pre_ping": True,
+                "pool_recycle": RECYCLE_SECONDS,
+            },
+        }
+    if settings.online_url is not None:
+        config["online_store"] = {
+            "type": "redis",
+            "connection_string": redis_address(settings.online_url.get_secret_value()),
+        }
+    if settings.store_url is not None:
+        config["offline_store"] = {
+            "type": "nightshift.offline.PartitionsOfflineStore",
+            "store_url": settings.store_url,
+            "home": str(settings.home),
+        }
     return config
+
+
+def redis_address(url: str) -> str:
+    """A redis:// URL as Feast wants it: host:port,db=0,password=…
+
+    Raises:
+        SettingsError: it names no host, or its password holds a comma, which Feast cannot be told.
+    """
+    told = urlsplit(url)
+    number = told.path.strip("/") or "0"
+    if not told.hostname or not number.isdigit():
+        raise SettingsError("NIGHTSHIFT_ONLINE_URL: must be redis://[user:password@]host[:port][/number]")
+    options = {"db": number, "socket_connect_timeout": "2", "socket_timeout": f"{ONLINE_SECONDS:g}"}
+    if told.scheme == "rediss":
+        options["ssl"] = "true"
+    for name, value in (("username", told.username), ("password", told.password)):
+        if value is not None and "," in unquote(value):
+            raise SettingsError(
+                f"NIGHTSHIFT_ONLINE_URL: its {name} holds a comma, which Feast cannot be told"
+            )
+        if value:
+            options[name] = json.dumps(unquote(value))  # quoted, or Feast would take digits for a number
+    return ",".join([f"{told.hostname}:{told.port or 6379}", *(f"{k}={v}" for k, v in options.items())])
+
+
+def overwriting(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings to write all anew with: else Redis leaves a row alone that is of the same moment, and of it the
+    features of before."""
+    if config["online_store"]["type"] != "redis":
+        return config
+    return {**config, "online_store": {**config["online_store"], "skip_dedup": True}}
+
+
+def shared_parts(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings without what may differ between machines that share the servers, and without passwords."""
+    left_out = {"connection_string", "home"}
+    told = dict(config)
+    for name in ("online_store", "offline_store"):
+        told[name] = {key: value for key, value in config[name].items() if key not in left_out}
+    if "registry_type" in config["registry"]:
+        told["registry"] = {
+            **config["registry"],
+            "path": make_url(config["registry"]["path"]).render_as_string(hide_password=True),
+        }
+    return told
+
+
+def registry_stands(settings: Settings, config: dict[str, Any]) -> bool:
+    """Whether the registry, and the online store if it is a file, are there: files, or the project's rows.
+
+    Raises:
+        FeatureError: a server cannot be reached.
+    """
+    if settings.feast_registry_url is None or not all(path.exists() for path in files_of(config)):
+        return all(path.exists() for path in files_of(config))
+    engine = create_engine(make_url(config["registry"]["path"]))
+    try:
+        with reaching(settings), engine.connect() as connection:
+            if not inspect(connection).has_table("feature_views"):
+                return False
+            query = text("SELECT count(*) FROM feature_views WHERE project_id = :project")
+            return bool(connection.execute(query, {"project": config["project"]}).scalar_one())
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def alone_at_registry(settings: Settings, config: dict[str, Any]) -> Iterator[None]:
+    """One machine at a time tells a registry that is a PostgreSQL of definitions: two at once meet the same keys.
+
+    Raises:
+        FeatureError: the server cannot be reached, or refuses.
+    """
+    if settings.feast_registry_url is None:
+        yield
+        return
+    engine = create_engine(make_url(config["registry"]["path"]))
+    try:
+        with reaching(settings), engine.connect() as connection:
+            if engine.dialect.name == "postgresql":  # let go with the connection, also when we are killed
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _REGISTRY_LOCK})
+            yield
+    finally:
+        engine.dispose()
+
+
+class Written:
+    """What the online store holds: the definitions' digest, and per view the partitions whose rows it has.
+
+    It is kept where the values are, so that it goes when they go: in a file beside SQLite's, or under a key in Redis,
+    whose loss with everything else is how a flushed server is noticed. (Redis must not evict: `maxmemory-policy
+    noeviction`.)
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._path = settings.home / "feast" / "written.json"
+        self._key = f"nightshift:{settings.feast_project}:written"
+        self._redis: Redis | None = None
+        if settings.online_url is not None:
+            self._redis = Redis.from_url(
+                settings.online_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=2
+            )
+
+    def read(self) -> dict[str, Any] | None:
+        """None if it is not known. Raises FeatureError if Redis cannot be asked."""
+        content = self._content()
+        return None if content is None else json.loads(content)
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Raises FeatureError if Redis cannot be told."""
+        if self._redis is None:
+            write_json(self._path, value)
+            return
+        with reaching(self._settings):
+            self._redis.set(self._key, as_json(value))
+
+    def stamp(self) -> Hashable | None:
+        """Something that differs once it was written anew; None if it is not there, or Redis is away."""
+        if self._redis is None:
+            try:
+                return self._path.stat().st_mtime_ns
+            except OSError:
+                return None
+        try:
+            return self._content()
+        except FeatureError:
+            return None
+
+    def _content(self) -> bytes | None:
+        if self._redis is None:
+            return self._path.read_bytes() if self._path.exists() else None
+        with reaching(self._settings):
+            content: Any = self._redis.get(self._key)
+        return None if content is None else bytes(content)
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """What a server of the features says when it cannot be used, as a FeatureError."""
+    try:
+        yield
+    except (SQLAlchemyError, RedisError) as error:
+        raise _away(settings, error) from error
+
+
+def _away(settings: Settings, error: Exception) -> FeatureError:
+    """Which server of the features cannot be used, without its password."""
+    which = settings.online_url if isinstance(error, RedisError) else settings.feast_registry_url
+    name = "NIGHTSHIFT_ONLINE_URL" if isinstance(error, RedisError) else "NIGHTSHIFT_FEAST_REGISTRY_URL"
+    where = make_url(which.get_secret_value()).render_as_string(hide_password=True) if which else "?"
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+    return FeatureError(f"{name} {where}: {reason}; is the server up, and the URL right?")
+
+
+def features_place(settings: Settings) -> str:
+    """Where the partitions are for all who share the registry: a folder, or a URL."""
+    return shared(settings).within(FEATURES).where
 
 
 def files_of(config: dict[str, Any]) -> list[Path]:
@@ -61,7 +259,8 @@ def open_store(settings: Settings) -> FeatureStore:
         raise FeatureError(
             f"no features under {settings.home} ({missing[0].name} is missing); run `nightshift features` first"
         )
-    return connect(config)
+    with reaching(settings):
+        return connect(config)
 
 
 def connect(config: dict[str, Any]) -> FeatureStore:
@@ -95,7 +294,11 @@ def import_feast() -> None:
 
 
 def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
-    """`entities` with one column per feature, as known at each row's time: Feast's point-in-time join.
+    """`entities` with one column per feature, as known at each row's time: a point-in-time join.
+
+    What to read, how long a row is good for and where it lies is Feast's to say; the join is DuckDB's own ASOF JOIN.
+    Feast's join pairs each row with all rows of the past before it keeps the newest, at ten times the CPU; a test
+    holds the two together.
 
     A value counts from its own event timestamp on: what a day's features know is known at the midnight that ends
     it, that very moment included, and no later row is ever seen.
@@ -112,18 +315,59 @@ def historical(store: FeatureStore, entities: pd.DataFrame, features: Sequence[s
     """
     key = _key_of(entities)
     moments = entities[[key, TIMESTAMP]].reset_index(drop=True)
-    asked = moments.drop_duplicates(ignore_index=True)  # Feast's join is paid per distinct row only
+    asked = moments.drop_duplicates(ignore_index=True)  # the join is paid per distinct row only
     names = _names(features)
     if asked.empty:
         return entities.assign(**{name: pd.Series(dtype="float64") for name in names})
+    wanted: dict[str, list[str]] = {}
+    for reference in features:
+        view, _, name = reference.partition(":")
+        wanted.setdefault(view, []).append(name)
     with _speaking_plainly(), _own_duckdb():
-        found = store.get_historical_features(
-            entity_df=asked.assign(row=range(len(asked))), features=list(features)
-        ).to_df()
-    # Feast returns rows in no order, and times in whatever unit: go by the row number that travelled along.
-    values = found.set_index("row")[names].sort_index()
+        found = pd.concat([_as_of(store, view, asked, key, some) for view, some in wanted.items()], axis=1)
     place = moments.merge(asked.assign(row=range(len(asked))), how="left", on=[key, TIMESTAMP])["row"]
-    return entities.assign(**{name: values[name].to_numpy()[place.to_numpy()] for name in names})
+    return entities.assign(**{name: found[name].to_numpy()[place.to_numpy()] for name in names})
+
+
+def _as_of(store: FeatureStore, view: str, asked: pd.DataFrame, key: str, names: list[str]) -> pd.DataFrame:
+    """The columns `names` of each key's newest row that is known at its time and still good, in the order of `asked`.
+
+    Reads by Ibis's default connection. Raises KeyError for a feature that the view does not have.
+    """
+    import ibis
+
+    told = store.get_feature_view(view)
+    missing = [name for name in names if name not in {field.name for field in told.features}]
+    if missing or key not in told.join_keys:
+        raise KeyError(f"{view} has no {missing[0] if missing else key}")
+    source: Any = told.batch_source  # a FileSource
+    good = told.ttl
+    assert good is not None, "every view has its ttl"
+    rows = ibis.memtable(
+        pa.table(
+            {
+                key: pa.array(asked[key], pa.string()),
+                "at": pa.array(asked[TIMESTAMP].dt.floor("us"), pa.timestamp("us", "UTC")),
+                "row": pa.array(range(len(asked)), pa.int64()),
+            }
+        )
+    )
+    past = ibis.read_parquet(_readable(store, source, asked[TIMESTAMP].min() - good))
+    near = past[TIMESTAMP].between(asked[TIMESTAMP].min() - good, asked[TIMESTAMP].max())
+    past = past.filter(near).select(key, *names, known=TIMESTAMP)
+    joined = rows.asof_join(past, on=rows["at"] >= past["known"], predicates=key)
+    found = joined.select("row", "known", *names).to_pyarrow().sort_by("row").to_pandas()
+    too_old = asked[TIMESTAMP] - found["known"] > good  # False where nothing was known
+    return found[names].mask(too_old)
+
+
+def _readable(store: FeatureStore, source: Any, since: pd.Timestamp) -> str:
+    """Where this machine reads a source's partitions that may tell of `since` or later; a bucket's are fetched."""
+    if not hasattr(store.config.offline_store, "store_url"):
+        return str(source.path)
+    from nightshift.offline import local
+
+    return local(store.config, source, since.date()).path
 
 
 def online(
@@ -187,10 +431,32 @@ def rows(store: FeatureStore, view: str, start: datetime, end: datetime) -> pd.D
 # --- partitions ----------------------------------------------------------------------------------------
 
 
-def partitions(settings: Settings, view: str, until: date | None = None) -> list[Path]:
-    """The view's partition files of published days (up to `until`), in day order."""
-    paths = sorted((settings.features_dir / view).glob("day=*.parquet"))
-    return [path for path in paths if until is None or day_of(path) <= until]
+def days_of(settings: Settings, view: str, until: date | None = None) -> list[date]:
+    """The published days (up to `until`) that the view has a partition of, in order."""
+    names = shared(settings).within(FEATURES).names(view)
+    found = [day_of(Path(name)) for name in names if name.startswith("day=") and name.endswith(".parquet")]
+    return [day for day in found if until is None or day <= until]
+
+
+def partitions(
+    settings: Settings, view: str, until: date | None = None, since: date | None = None
+) -> list[Path]:
+    """The view's partition files of published days (`since`..`until`), in day order, to be read here.
+
+    In a folder of their own: those of a bucket are fetched into the cache, and what is not there any more is removed.
+    """
+    place = shared(settings).within(FEATURES)
+    days = [day for day in days_of(settings, view, until) if since is None or day >= since]
+    return [place.path(partition_name(view, day)) for day in days]
+
+
+def partition(settings: Settings, view: str, day: date) -> Path:
+    """The view's partition file of a day, to be read here."""
+    return shared(settings).within(FEATURES).path(partition_name(view, day))
+
+
+def partition_name(view: str, day: date) -> str:
+    return f"{view}/day={day}.parquet"
 
 
 def day_of(partition: Path) -> date:
@@ -207,22 +473,24 @@ def newest(settings: Settings, view: str, until: date | None = None) -> tuple[da
     Raises:
         FeatureError: no partition has rows, or one cannot be read.
     """
-    paths = partitions(settings, view, until)
-    while paths and not _reading(paths[-1], lambda file: file.metadata.num_rows):
-        paths.pop()
-    if not paths:
+    days = days_of(settings, view, until)
+    while days and not _reading(partition(settings, view, days[-1]), lambda file: file.metadata.num_rows):
+        days.pop()
+    if not days:
         limit = f" up to {until}" if until else ""
+        place = f"{features_place(settings)}/{view}"
         raise FeatureError(
-            f"{settings.features_dir / view}: no features{limit}; run `nightshift features` for a night that has data"
+            f"{place}: no features{limit}; run `nightshift features` for a night that has data"
         )
-    return day_of(paths[-1]), newest_rows(recent(paths, VIEWS[view]), VIEWS[view]).to_pandas()
+    paths = [partition(settings, view, day) for day in recent(days, VIEWS[view])]
+    return days[-1], newest_rows(paths, VIEWS[view]).to_pandas()
 
 
-def recent(paths: Sequence[Path], view: View) -> list[Path]:
-    """Those of the view's partitions (in day order) that can hold a row which is good at the end of the last."""
+def recent(days: Sequence[date], view: View) -> list[date]:
+    """Those of the view's days (in order) whose partitions can hold a row which is good at the end of the last."""
     if view.daily:
-        return list(paths[-1:])
-    return [path for path in paths if day_of(paths[-1]) - day_of(path) <= timedelta(days=view.ttl_days)]
+        return list(days[-1:])
+    return [day for day in days if days[-1] - day <= timedelta(days=view.ttl_days)]
 
 
 def newest_rows(paths: Sequence[Path], view: View, only: Sequence[Path] | None = None) -> pa.Table:

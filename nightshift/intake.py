@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.cleaning import clean
-from nightshift.commands import emit, read_step, run_command
+from nightshift.commands import alone, emit, read_step, run_command
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INDICATORS, INTERACTIONS, indicators
 from nightshift.contracts.indicators import INDICATOR_NAMES, POLICY
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
-from nightshift.lake import Lake
+from nightshift.lake import Lake, open_lake
 from nightshift.settings import Settings, settings
 from nightshift.sources import DayBatch, Source, open_source
 
@@ -48,7 +48,7 @@ def next_night(config: Settings, *, ahead: bool = False) -> date:
     Raises:
         NothingNewError: the source has no further day.
     """
-    lake, source = Lake(config.lake_dir), open_source(config.source, config)
+    lake, source = open_lake(config), open_source(config.source, config)
     last = lake.last_day()
     if last is None:
         return _first_night(config, source, lake)
@@ -73,7 +73,9 @@ def _first_night(config: Settings, source: Source, lake: Lake) -> date:
         found += [] if day in quarantined else [day]
         day = source.next_day(day)
     if not found:
-        raise NothingNewError(f"source {source.name}: every day is in quarantine, see {lake.root}/quarantine")
+        raise NothingNewError(
+            f"source {source.name}: every day is in quarantine, see {lake.where}/quarantine"
+        )
     return found[-1]
 
 
@@ -82,7 +84,7 @@ def days_to_take(config: Settings, night: date) -> list[date]:
 
     A quarantined day is taken again only when it is asked for by name.
     """
-    lake, source = Lake(config.lake_dir), open_source(config.source, config)
+    lake, source = open_lake(config), open_source(config.source, config)
     last, quarantined = lake.last_day(), set(lake.quarantined())
     if last is not None and night <= last:
         return [night]
@@ -100,7 +102,7 @@ def ingest(config: Settings, night: date) -> dict[str, Any]:
 
     A published day is left alone, so ingesting twice changes nothing.
     """
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     if lake.entry(night) is not None:
         return {"night": night, "already_published": True, "days": [], "rows": 0, "counts": {}}
     totals: dict[str, dict[str, int]] = {}
@@ -371,7 +373,7 @@ def publish(config: Settings, night: date) -> dict[str, Any]:
     Raises:
         LakeError: the night is neither staged nor published, or was not audited.
     """
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     published = []
     for day in [day for day in lake.staged_days() if day <= night]:
         if lake.entry(day) is not None:
@@ -400,10 +402,9 @@ def main(arguments: list[str] | None = None) -> None:
     night = given.night or next_night(config, ahead=given.ahead)
     if given.step == "plan":
         emit(config, night, "plan", {"night": night})
-    elif given.step == "ingest":
-        emit(config, night, "ingest", ingest(config, night))
-    else:
-        emit(config, night, "publish", publish(config, night))
+        return
+    with alone(config, "intake"):
+        emit(config, night, given.step, {"ingest": ingest, "publish": publish}[given.step](config, night))
 
 
 if __name__ == "__main__":

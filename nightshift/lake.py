@@ -1,24 +1,22 @@
 """What happened, as Parquet tables partitioned by day: stage, publish, read a window.
 
     lake/
-      manifest.json                      the published days; replaced in one rename, so a day is in or out
+      manifest.json                      the published days; changed at once, so a day is in or out
       data/<table>/day=2026-09-28/<digest>.parquet
       staging/2026-09-28/<table>.parquet written first, audited, then published or quarantined
       quarantine/2026-09-28/             the rejected rows with report.json
 
-Readers go by the manifest alone: a file that it does not name was never published. Not covered here:
-two writers at once (the nightly DAG has max_active_runs=1; `publish` still takes a lock file).
+Readers go by the manifest alone: a file that it does not name was never published. Two that publish at once, on one
+machine or on two that share a store, lose nothing: the manifest is changed by compare-and-swap. Not covered here: two
+that stage the same day at once (the nightly DAG has max_active_runs=1); the last one's rows are then the staged ones.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Hashable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,61 +26,63 @@ import pyarrow.parquet as pq
 
 from nightshift.contracts import CONTRACTS
 from nightshift.errors import LakeError
+from nightshift.settings import Settings
 from nightshift.sources import DayBatch
+from nightshift.store import LocalStore, Store, as_json, digest_of, shared
+from nightshift.store import write_json as write_json  # most who write JSON here know it from this module
 
+MANIFEST = "manifest.json"
 MAX_EXAM_DAYS = 7  # a week: beyond it the candidate would be judged on a world that it is too old for
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` so that a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True, default=str)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+def open_lake(settings: Settings) -> Lake:
+    """The lake in the store of these settings."""
+    return Lake(shared(settings).within("lake"))
 
 
 class Lake:
-    """The lake under one folder."""
+    """The lake in one place: a folder, or the part of a store."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._manifest_path = root / "manifest.json"
+    def __init__(self, place: Path | Store) -> None:
+        self.store: Store = LocalStore(place) if isinstance(place, Path) else place
+
+    @property
+    def where(self) -> str:
+        """The place, for a person."""
+        return self.store.where
+
+    @property
+    def root(self) -> Path:
+        """The folder of a lake that has one. Raises LakeError if it is in a bucket."""
+        if not isinstance(self.store, LocalStore):
+            raise LakeError(f"{self.where}: this lake is no folder of this machine")
+        return self.store.root
 
     # --- write -----------------------------------------------------------------------------------------
 
-    def stage(self, batch: DayBatch) -> Path:
+    def stage(self, batch: DayBatch) -> None:
         """Write a day where nobody reads it yet; replaces what was staged for that day before.
 
         Raises:
             ContractError: a table does not have its contract's columns and types.
         """
         tables = {name: CONTRACTS[name].cast(table) for name, table in batch.tables.items()}
-        folder = self._staging(batch.day)
-        building = folder.with_name(folder.name + ".building")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        for name, table in tables.items():
-            pq.write_table(table, building / f"{name}.parquet")
-        write_json(building / "counts.json", batch.counts)
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-        return folder
+        with self.store.building(_staging(batch.day)) as building:
+            for name, table in tables.items():
+                pq.write_table(table, building / f"{name}.parquet")
+            write_json(building / "counts.json", batch.counts)
 
     def staged_days(self) -> list[date]:
         """Days that are staged and not yet published or quarantined, in order."""
-        folder = self.root / "staging"
-        if not folder.exists():
-            return []
-        return sorted(date.fromisoformat(p.name) for p in folder.iterdir() if "." not in p.name)
+        return [date.fromisoformat(name) for name in self.store.folders("staging")]
+
+    def staged_folder(self, day: date) -> Path | None:
+        """A local path to read what is staged for `day` at; None if nothing is."""
+        return self.store.folder(_staging(day))
 
     def staged(self, day: date) -> DayBatch:
         """What is staged for `day`. Raises LakeError if nothing is, or a file is cut short."""
-        folder = self._staging(day)
-        if not folder.exists():
-            raise LakeError(f"day {day}: nothing is staged; run `nightshift ingest --night {day}` first")
+        folder = self._staged_folder(day)
         try:
             # ParquetFile, not read_table: a folder name with '=' would be read as a partition column.
             tables = {p.stem: pq.ParquetFile(p).read() for p in sorted(folder.glob("*.parquet"))}
@@ -95,7 +95,8 @@ class Lake:
 
     def record_audit(self, day: date, report: dict[str, Any]) -> None:
         """Write beside the staged day that exactly this content passed its audit."""
-        write_json(self._staging(day) / "audit.json", {**report, "content": self._content(day)})
+        told = {**report, "content": _content(self._staged_folder(day))}
+        self.store.add(_staging(day), "audit.json", as_json(told))
 
     def publish(self, day: date) -> dict[str, Any]:
         """Move a staged day into the lake in one step and return its manifest entry.
@@ -105,45 +106,31 @@ class Lake:
         Raises:
             LakeError: the day was not audited as it stands, or is published already with other content.
         """
-        batch = self.staged(day)
-        audit_path = self._staging(day) / "audit.json"
+        batch, folder = self.staged(day), self._staged_folder(day)
+        audit_path = folder / "audit.json"
         audit = json.loads(audit_path.read_text()) if audit_path.exists() else {}
-        if audit.get("content") != self._content(day):
+        content = _content(folder)
+        if audit.get("content") != content:
             raise LakeError(f"day {day} has not passed an audit as it stands; run `nightshift audit` first")
-        with self._lock():
-            manifest = self._manifest()
-            entry: dict[str, Any] = {"counts": batch.counts, "audit": audit, "tables": {}}
-            for name, table in batch.tables.items():
-                source = self._staging(day) / f"{name}.parquet"
-                digest = hashlib.sha256(source.read_bytes()).hexdigest()
-                relative = f"data/{name}/day={day}/{digest[:16]}.parquet"
-                target = self.root / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _copy_durably(source, target)
-                entry["tables"][name] = {"path": relative, "rows": table.num_rows, "sha256": digest}
-            known = manifest["days"].get(day.isoformat())
-            if known is not None and known["tables"] != entry["tables"]:
-                raise LakeError(
-                    f"day {day} is published already with other content; published days never change. "
-                    "Late events join the next night by themselves."
-                )
-            manifest["days"][day.isoformat()] = entry
-            write_json(self._manifest_path, manifest)
-        shutil.rmtree(self._staging(day), ignore_errors=True)
+        entry: dict[str, Any] = {"counts": batch.counts, "audit": audit, "tables": {}}
+        for name, table in batch.tables.items():
+            relative = f"data/{name}/day={day}/{content[name][:16]}.parquet"
+            with self.store.new_file(relative) as target:
+                shutil.copyfile(folder / f"{name}.parquet", target)
+            entry["tables"][name] = {"path": relative, "rows": table.num_rows, "sha256": content[name]}
+        self.store.update(MANIFEST, lambda manifest: _with_day(manifest, day, entry, self.where))
+        self.store.drop(_staging(day))
         return entry
 
     def discard_staged(self, day: date) -> None:
         """Forget what is staged for a day."""
-        shutil.rmtree(self._staging(day), ignore_errors=True)
+        self.store.drop(_staging(day))
 
-    def quarantine(self, day: date, report: dict[str, Any]) -> Path:
+    def quarantine(self, day: date, report: dict[str, Any]) -> None:
         """Move a staged day aside with the report that says why; the lake is unchanged."""
-        target, staged = self.root / "quarantine" / day.isoformat(), self._staging(day)
-        write_json(staged / "report.json", report)  # before the move: a day aside always has its reason
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.rename(target)
-        return target
+        # The reason before the move: a day aside always has it.
+        self.store.add(_staging(day), "report.json", as_json(report))
+        self.store.move(_staging(day), _quarantine(day))
 
     # --- read ------------------------------------------------------------------------------------------
 
@@ -164,10 +151,18 @@ class Lake:
         """Parquet files of `table` for the published days start..end, both included, in day order."""
         manifest = self._manifest()["days"]
         return [
-            self.root / manifest[day]["tables"][table]["path"]
+            self.path(manifest[day]["tables"][table])
             for day in sorted(manifest)
             if start.isoformat() <= day <= end.isoformat() and table in manifest[day]["tables"]
         ]
+
+    def path(self, table: dict[str, Any]) -> Path:
+        """A local path of the Parquet file that a manifest entry's table names."""
+        return self.store.path(table["path"], table["sha256"])
+
+    def intact(self, table: dict[str, Any]) -> bool:
+        """Whether the file that a manifest entry's table names is in the store as it was published."""
+        return self.store.intact(table["path"], table["sha256"])
 
     def read(self, table: str, start: date, end: date) -> pa.Table:
         """Rows of `table` for the published days start..end, with their `day` as the last column (date32)."""
@@ -210,47 +205,63 @@ class Lake:
 
     def quarantined(self) -> list[date]:
         """Days that failed their audit and have not been published since."""
-        folder = self.root / "quarantine"
-        days = {date.fromisoformat(p.name) for p in folder.iterdir()} if folder.exists() else set()
+        days = {date.fromisoformat(name) for name in self.store.folders("quarantine")}
         return sorted(days - set(self.days()))
+
+    def quarantined_folder(self, day: date) -> Path | None:
+        """A local path to read a day in quarantine at, with its report.json; None if it is not there."""
+        return self.store.folder(_quarantine(day))
+
+    def stamp(self) -> Hashable | None:
+        """Something that differs once a day was published. Cheap to ask; None for an empty lake."""
+        return self.store.stamp(MANIFEST)
 
     # --- inside ----------------------------------------------------------------------------------------
 
-    def _staging(self, day: date) -> Path:
-        return self.root / "staging" / day.isoformat()
-
-    def _content(self, day: date) -> dict[str, str]:
-        files = sorted(self._staging(day).glob("*.parquet"))
-        return {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    def _staged_folder(self, day: date) -> Path:
+        folder = self.staged_folder(day)
+        if folder is None:
+            raise LakeError(f"day {day}: nothing is staged; run `nightshift ingest --night {day}` first")
+        return folder
 
     def _manifest(self) -> dict[str, Any]:
-        if not self._manifest_path.exists():
-            return {"version": 1, "days": {}}
-        manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
-        if manifest.get("version") != 1:
-            raise LakeError(f"{self._manifest_path}: unknown version {manifest.get('version')!r}; expected 1")
-        return manifest
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return _checked(self.store.document(MANIFEST), self.where)
 
 
-def _copy_durably(source: Path, target: Path) -> None:
-    """Copy a file so that after a power cut it is there whole or not at all; the manifest names it next."""
-    building = target.with_suffix(".building")
-    shutil.copyfile(source, building)
-    with building.open("rb") as handle:
-        os.fsync(handle.fileno())
-    building.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _staging(day: date) -> str:
+    return f"staging/{day}"
+
+
+def _quarantine(day: date) -> str:
+    return f"quarantine/{day}"
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {path.stem: digest_of(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def _checked(manifest: dict[str, Any] | None, where: str) -> dict[str, Any]:
+    if manifest is None:
+        return {"version": 1, "days": {}}
+    if manifest.get("version") != 1:
+        raise LakeError(
+            f"{where}/{MANIFEST}: is of version {manifest.get('version')!r}; this Nightshift knows version 1: "
+            "run the version that wrote it, or restore a backup made before"
+        )
+    return manifest
+
+
+def _with_day(
+    manifest: dict[str, Any] | None, day: date, entry: dict[str, Any], where: str
+) -> dict[str, Any]:
+    manifest = _checked(manifest, where)
+    known = manifest["days"].get(day.isoformat())
+    if known is not None and known["tables"] != entry["tables"]:
+        raise LakeError(
+            f"day {day} is published already with other content; published days never change. "
+            "Late events join the next night by themselves."
+        )
+    return {**manifest, "days": {**manifest["days"], day.isoformat(): entry}}
 
 
 def training_window(

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from nightshift.commands import emit, read_step, run_command
+from nightshift.commands import emit, read_step, read_steps, run_command
 from nightshift.errors import NightshiftError, NothingNewError
 from nightshift.intake import next_night
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
+from nightshift.parts import environment
 from nightshift.settings import PROJECT, Settings, settings
-from nightshift.stack import environment
 
 
 class StepFailedError(NightshiftError):
@@ -118,18 +118,17 @@ def report(config: Settings, night: date) -> dict[str, Any]:
     Raises:
         StepFailedError: the night was not published.
     """
-    entry = Lake(config.lake_dir).entry(night)
+    entry = open_lake(config).entry(night)
     if entry is None:
         raise StepFailedError(f"night {night} is not in the lake: nothing to report")
-    folder = config.nights_dir / night.isoformat()
-    steps = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    steps = read_steps(config, night)
     gates = {name.removeprefix("gate-"): step for name, step in steps.items() if name.startswith("gate-")}
     return {
         "night": night,
         "rows": {name: table["rows"] for name, table in entry["tables"].items()},
         "counts": entry["counts"],
         "audit": {key: value for key, value in entry["audit"].items() if key != "content"},
-        "lake_days": len(Lake(config.lake_dir).days()),
+        "lake_days": len(open_lake(config).days()),
         "taken_in": steps.get("ingest"),
         "features": steps.get("features"),
         "families": {n.removeprefix("train-"): s for n, s in steps.items() if n.startswith("train-")},

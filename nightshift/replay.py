@@ -50,7 +50,12 @@ def replay_settings(
         # Said in full, so that no URL of the running system reaches the steps by the environment or `.env`:
         # a replay must not seat anybody in the real registry or claim the real feedback.
         "mlflow_url": f"http://{base.host}:{port}",
+        "mlflow_backend_url": None,
+        "mlflow_artifacts_url": None,
         "eventlog_url": f"sqlite:///{state / 'eventlog.db'}",
+        "store_url": None,
+        "feast_registry_url": None,
+        "online_url": None,
     }
     return Settings.model_validate({**base.model_dump(), **changed})
 

@@ -1,4 +1,4 @@
-"""The retrains that the watch asked for: facts, one file each, in `home/triggers/<day>-<seat>-v<champion>.json`.
+"""The retrains that the watch asked for: facts, one object each, `triggers/<day>-<seat>-v<champion>.json` in the store.
 
 The watch writes them. It reads them too, so as not to ask twice, and so does the recommender's examiner: right after
 a drift the exam is short, so that a night soon trains on rows from after it (docs/decisions/0014).
@@ -17,11 +17,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-from nightshift.lake import MAX_EXAM_DAYS, Lake, write_json
+from nightshift.lake import MAX_EXAM_DAYS, open_lake
 from nightshift.settings import Settings
+from nightshift.store import as_json, shared
+
+FOLDER = "triggers"
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,23 @@ class Retrain:
 
 def requested(settings: Settings, seat: str) -> list[Retrain]:
     """All that was ever asked for a seat, in order of day; read anew each time."""
-    found = [_read(path) for path in sorted(_folder(settings).glob("*.json"))]
+    store = shared(settings)
+    facts = [store.read(f"{FOLDER}/{name}") for name in store.names(FOLDER) if name.endswith(".json")]
+    found = [_read(fact) for fact in facts if fact is not None]
     return [one for one in found if one.seat == seat]
 
 
-def keep(settings: Settings, day: date, seat: str, champion: int, told: dict[str, Any]) -> Path:
-    """Write the fact that a retrain is asked for; doing it again changes nothing. `told` is kept beside it."""
-    path = _folder(settings) / f"{day}-{seat}-v{champion}.json"
-    if not path.exists():
-        published = max(day, Lake(settings.lake_dir).last_day() or day)
+def keep(settings: Settings, day: date, seat: str, champion: int, told: dict[str, Any]) -> str:
+    """Write the fact that a retrain is asked for; doing it again changes nothing. `told` is kept beside it.
+
+    Returns the name that it has in the store.
+    """
+    store, name = shared(settings), f"{FOLDER}/{day}-{seat}-v{champion}.json"
+    if store.read(name) is None:
+        published = max(day, open_lake(settings).last_day() or day)
         fact = {"fact": "RetrainRequested", "day": day, "seat": seat, "champion": champion}
-        write_json(path, {**told, **fact, "published": published})
-    return path
+        store.create(name, as_json({**told, **fact, "published": published}))
+    return name
 
 
 def after_drift(asked: Iterable[Retrain], days: list[date]) -> bool:
@@ -63,12 +70,8 @@ def after_drift(asked: Iterable[Retrain], days: list[date]) -> bool:
     return bool(reach) and any(reach[0] <= one.day and one.published < reach[-1] for one in asked)
 
 
-def _read(path: Path) -> Retrain:
-    fact = json.loads(path.read_text())
+def _read(content: bytes) -> Retrain:
+    fact = json.loads(content)
     day = date.fromisoformat(fact["day"])
     published = date.fromisoformat(fact.get("published", fact["day"]))  # earlier facts do not say
     return Retrain(day, fact["seat"], int(fact["champion"]), published)
-
-
-def _folder(settings: Settings) -> Path:
-    return settings.home / "triggers"

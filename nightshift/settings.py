@@ -12,10 +12,12 @@ import secrets
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nightshift.errors import SettingsError
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +28,37 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(PROJECT / "var", description="Where all state lives.")
+    backups: Path | None = Field(
+        None, description="Folder that backups go to; default: beside home, with .backups after its name."
+    )
+
+    # What machines share. Endpoint, keys and region of a bucket: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+    # AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, or the machine's role.
+    store_url: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#@:]*)?$",
+        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home. Endpoint "
+        "and keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
+    )
+    feast_project: str = Field(
+        "nightshift",
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="Name of the features in a registry and an online store that others may use too.",
+    )
+    feast_registry_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of Feast's registry; default a file under home. PostgreSQL in production.",
+    )
+    online_url: SecretStr | None = Field(
+        None,
+        description="redis://host:port/number of the online features (rediss:// with TLS); default SQLite under home.",
+    )
+    database_pool: int = Field(
+        5,
+        ge=1,
+        le=200,
+        description="Connections to PostgreSQL that a process keeps; as many more under load.",
+    )
 
     # Where data comes from
     source: Literal["market", "online_retail", "files"] = Field(
@@ -155,12 +188,44 @@ class Settings(BaseSettings):
     forecaster_port: int = Field(3001, ge=1, le=65535)
     language_port: int = Field(3002, ge=1, le=65535)
     mlflow_url: str | None = Field(None, description="Tracking server; default http://host:mlflow_port.")
+    mlflow_backend_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of what our MLflow server keeps; default SQLite under home. PostgreSQL in "
+        "production.",
+    )
+    mlflow_artifacts_url: str | None = Field(
+        None,
+        description="Where our MLflow server keeps artifacts, such as s3://bucket/mlflow; default: under home.",
+    )
+    mlflow_hosts: str = Field(
+        "", description="Further host names our MLflow server answers to, comma separated; any port."
+    )
+    mlflow_session_secret: SecretStr | None = Field(
+        None, description="Of MLflow's login; made and kept under home when unset."
+    )
+    airflow_url: str | None = Field(None, description="Airflow's API; default http://host:airflow_port.")
+    airflow_database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of Airflow's database; default SQLite under home."
+    )
+    airflow_executor: Literal["LocalExecutor", "CeleryExecutor"] = Field(
+        "LocalExecutor",
+        description="Who runs tasks: the scheduler's own machine, or Celery workers (needs PostgreSQL and a broker).",
+    )
+    airflow_broker_url: SecretStr | None = Field(
+        None, description="redis:// URL of the queue that Celery workers take tasks from."
+    )
+    airflow_workers: int = Field(
+        2, ge=0, le=64, description="Celery workers that `nightshift up` starts on this machine."
+    )
     airflow_user: str = "admin"
     airflow_password: SecretStr | None = Field(None, description="Made and kept under home when unset.")
     airflow_jwt_secret: SecretStr | None = Field(None, description="Made and kept under home when unset.")
     eventlog_url: SecretStr | None = Field(
         None,
         description="SQLAlchemy URL of the event log; default SQLite under home. PostgreSQL in production.",
+    )
+    families: str = Field(
+        "", description="Families that a night trains, comma separated, such as ncf,dae,ridge; empty: all."
     )
     schedule: str = Field("0 0 * * *", description="Cron of the nightly DAG, Asia/Seoul.")
     watch_schedule: str = Field("30 * * * *", description="Cron of the watch DAG, Asia/Seoul.")
@@ -169,6 +234,11 @@ class Settings(BaseSettings):
     )
 
     # Serving
+    serving_url: str | None = Field(None, description="The recommender; default http://host:serving_port.")
+    forecaster_url: str | None = Field(
+        None, description="The forecaster, which the coach asks; default http://host:forecaster_port."
+    )
+    language_url: str | None = Field(None, description="The coach; default http://host:language_port.")
     serving_hosts: str = Field(
         "", description="Further host names the service answers to, comma separated; any port."
     )
@@ -187,18 +257,49 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
-    @field_validator("home", "source_path", "feeds", "policies", "models", "catalogue")
+    @field_validator("home", "backups", "source_path", "feeds", "policies", "models", "catalogue")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path is not None else None
 
+    @model_validator(mode="after")
+    def _celery_has_what_it_needs(self) -> Self:
+        if self.airflow_executor == "CeleryExecutor":
+            missing = [
+                name for name in ("airflow_database_url", "airflow_broker_url") if not getattr(self, name)
+            ]
+            if missing:
+                raise ValueError(
+                    "CeleryExecutor needs "
+                    + " and ".join(f"NIGHTSHIFT_{name.upper()}" for name in missing)
+                    + ": workers share no SQLite file"
+                )
+        return self
+
+    @field_validator("online_url")
+    @classmethod
+    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
+        return url
+
+    def in_home(self, folder: str) -> Path:
+        """A folder of the store that lies under home. Raises SettingsError where the store is a bucket."""
+        if self.store_url is not None:
+            raise SettingsError(f"{folder} is in {self.store_url}, not in a folder: go by nightshift.store")
+        return self.home / folder
+
+    @property
+    def backups_dir(self) -> Path:
+        return self.backups or self.home.with_name(f"{self.home.name}.backups")
+
     @property
     def lake_dir(self) -> Path:
-        return self.home / "lake"
+        return self.in_home("lake")
 
     @property
     def features_dir(self) -> Path:
-        return self.home / "features"
+        return self.in_home("features")
 
     @property
     def models_dir(self) -> Path:
@@ -206,7 +307,7 @@ class Settings(BaseSettings):
 
     @property
     def nights_dir(self) -> Path:
-        return self.home / "nights"
+        return self.in_home("nights")
 
     @property
     def logs_dir(self) -> Path:
@@ -218,11 +319,11 @@ class Settings(BaseSettings):
 
     @property
     def airflow_uri(self) -> str:
-        return f"http://{self.host}:{self.airflow_port}"
+        return self.airflow_url or f"http://{self.host}:{self.airflow_port}"
 
     @property
     def serving_uri(self) -> str:
-        return f"http://{self.host}:{self.serving_port}"
+        return self.serving_url or f"http://{self.host}:{self.serving_port}"
 
     @property
     def eventlog_uri(self) -> str:
@@ -243,7 +344,7 @@ class Settings(BaseSettings):
             values[f"NIGHTSHIFT_{name.upper()}"] = "none" if value is None else text
         return values
 
-    def secret(self, name: Literal["airflow_password", "airflow_jwt_secret"]) -> str:
+    def secret(self, name: Literal["airflow_password", "airflow_jwt_secret", "mlflow_session_secret"]) -> str:
         """The secret from the environment, else one made once and kept in `home/secrets.json` (0600)."""
         given: SecretStr | None = getattr(self, name)
         if given is not None:

@@ -1,4 +1,5 @@
-"""What a study of a family's settings proposes: one file a family, `home/studies/<family>.json`, and what became of it.
+"""What a study of a family's settings proposes: one file a family, `studies/<family>.json` in the
+store, and what became of it.
 
 A proposal is tried once: the next night trains the family with it. Only if the gate promotes that version do its
 settings become those of later nights, which read them from the champion's tag `hyper`; else the proposal is spent.
@@ -13,9 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from nightshift.lake import write_json
 from nightshift.settings import Settings
+from nightshift.store import as_json, shared
 from nightshift.versions import Version
+
+FOLDER = "studies"
 
 
 @dataclass(frozen=True)
@@ -40,34 +43,28 @@ class Proposal:
 
 
 def folder(config: Settings) -> Path:
+    """Where this machine keeps the trials of the studies that run on it."""
     return config.home / "studies"
-
-
-def path(config: Settings, family: str) -> Path:
-    return folder(config) / f"{family}.json"
 
 
 def read(config: Settings, family: str) -> Proposal | None:
     """The family's newest proposal, whatever became of it; None if there never was one."""
-    where = path(config, family)
-    if not where.exists():
+    content = shared(config).read(f"{FOLDER}/{family}.json")
+    if content is None:
         return None
-    told = json.loads(where.read_text(encoding="utf-8"))
+    told = json.loads(content)
     days = {name: date.fromisoformat(told[name]) for name in ("until", "night") if told[name]}
     return Proposal(**{**told, **days})
 
 
 def write(config: Settings, proposal: Proposal) -> None:
-    folder(config).mkdir(parents=True, exist_ok=True)
-    write_json(
-        path(config, proposal.family),
-        {name: str(value) if isinstance(value, date) else value for name, value in asdict(proposal).items()},
-    )
+    shared(config).write(f"{FOLDER}/{proposal.family}.json", as_json(asdict(proposal)))
 
 
 def proposals(config: Settings) -> list[Proposal]:
     """The newest of every family, by name."""
-    found = (read(config, one.stem) for one in sorted(folder(config).glob("*.json")))
+    names = [name for name in shared(config).names(FOLDER) if name.endswith(".json")]
+    found = (read(config, name.removesuffix(".json")) for name in names)
     return [one for one in found if one is not None]
 
 

@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from nightshift.parts import service_uri
 from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS
 from nightshift.settings import Settings
-from nightshift.stack import service_uri
 
 # What the table of a seat's exam shows, its primary metric first.
 SHOWN = {

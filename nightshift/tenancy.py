@@ -1,13 +1,15 @@
 """One tenant of the card: an 8B model that is trained and the same one that is served do not fit 12 GB together.
 
 The lease is a lock on a file under home, held by whoever has a model on the card; the kernel lets it go when its
-holder dies. Who needs the card puts up a note (pid, birth, reason) and waits for the lock; the service, which is the
-one that can wait, reads the notes, unloads its model and lets go. A note of a process that lives no more says nothing.
+holder dies. Who needs the card puts up a note (who, reason, since when), keeps a lock on that too, and waits for the
+first one; the service, which is the one that can wait, reads the notes, unloads its model and lets go. A note whose
+lock is free is of a process that lives no more, and says nothing. Locks and not process numbers: containers that share
+the folder on one machine see one another's locks, and each has a process 1 of its own.
 
     training, exam, trial:   with card(settings, "training qlora@2026-09-28"): …      waits its turn
     the service:             tenant.take() … tenant.wanted() → unload, tenant.release() … tenant.take()
 
-Not covered: processes of other programs, and homes that share a card.
+Not covered: processes of other programs, homes that share a card, and a home on a network's file system.
 """
 
 from __future__ import annotations
@@ -16,19 +18,17 @@ import fcntl
 import json
 import math
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
-
 from nightshift.errors import SettingsError
-from nightshift.lake import write_json
 from nightshift.settings import Settings
-from nightshift.stack import birth
 
 POLL_SECONDS = 0.2
 SAY_SECONDS = 30.0
@@ -78,12 +78,21 @@ def card(
 def wanting(settings: Settings, reason: str) -> Iterator[float]:
     """A note that this process wants the card, as long as it does; gives the time.time() at which it was put up."""
     since = time.time()
-    note = _folder(settings) / f"wanted-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
-    write_json(note, {"pid": os.getpid(), "born": birth(os.getpid()), "reason": reason, "since": since})
-    try:
-        yield since
-    finally:
-        note.unlink(missing_ok=True)
+    folder = _folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = uuid.uuid4().hex
+    note = folder / f"wanted-{name}.json"
+    with (folder / f"{name}.tmp").open("w") as handle:
+        fcntl.flock(
+            handle, fcntl.LOCK_EX
+        )  # before it can be read as a note: without its lock it would be removed
+        json.dump({"who": _me(), "reason": reason, "since": since}, handle)
+        handle.flush()
+        Path(handle.name).rename(note)
+        try:
+            yield since
+        finally:
+            note.unlink(missing_ok=True)
 
 
 class Tenant:
@@ -109,7 +118,7 @@ class Tenant:
             handle.close()
             return False
         handle.truncate(0)
-        handle.write(str(os.getpid()))
+        handle.write(_me())
         handle.flush()
         self._held = handle
         return True
@@ -130,41 +139,54 @@ class Tenant:
         Of two that wait, only the later one waits for the other: else both would wait for ever.
         """
         holder = self._holder()
-        notes = (told for told in self._notes() if told["pid"] == holder or told["since"] < since)
+        notes = (told for told in self._notes() if told["who"] == holder or told["since"] < since)
         return next((str(told["reason"]) for told in notes), None)
 
-    def _holder(self) -> int | None:
+    def _holder(self) -> str | None:
         """Who took the card last."""
         try:
-            return int((self._folder / "lock").read_text())
-        except (OSError, ValueError):  # nobody yet, or somebody this moment
+            return (self._folder / "lock").read_text()
+        except OSError:  # nobody yet
             return None
 
     def _notes(self) -> Iterator[dict[str, Any]]:
         """The notes of other processes that live; those of the dead are removed."""
         for note in sorted(self._folder.glob("wanted-*.json")):
             try:
-                told = json.loads(note.read_text())
-            except OSError:  # taken down this moment
+                with note.open() as handle:
+                    told = json.load(handle)
+                    if told["who"] == _me():
+                        continue
+                    if _locked(handle):
+                        yield told
+                    else:
+                        note.unlink(missing_ok=True)
+            except FileNotFoundError:  # taken down this moment
                 continue
-            if told["pid"] == os.getpid():
-                continue
-            if _lives(told["pid"], told["born"]):
-                yield told
-            else:
-                note.unlink(missing_ok=True)
 
 
 def _folder(settings: Settings) -> Path:
     return settings.home / "card"
 
 
-def _lives(pid: int, born: float) -> bool:
-    """Whether it is still that process, and not another one with its number, nor one that only waits to be reaped."""
+def _locked(handle: TextIO) -> bool:
+    """Whether another process that lives has a lock on this file."""
     try:
-        return birth(pid) == born and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return False
+
+
+def _me() -> str:
+    """This process, by a name that no other has, in whatever container."""
+    return _name_of(os.getpid())
+
+
+@cache
+def _name_of(pid: int) -> str:  # a fork has another number, and so a name of its own
+    return f"{socket.gethostname()}-{pid}-{uuid.uuid4().hex[:12]}"
 
 
 def _wait(tenant: Tenant, since: float, say: Callable[[str], None], patience: float) -> None:

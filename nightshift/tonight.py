@@ -19,11 +19,12 @@ from nightshift.airflow_api import Airflow
 from nightshift.commands import plain, read_step
 from nightshift.errors import StackError
 from nightshift.intake import next_night
-from nightshift.lake import Lake, write_json
+from nightshift.lake import open_lake, write_json
 from nightshift.night import StepFailedError, run_step
+from nightshift.parts import service_uri
 from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, Seat
 from nightshift.settings import Settings
-from nightshift.stack import SERVICES, Stack, service_uri
+from nightshift.stack import SERVICES, Stack
 from nightshift.summary import show
 
 DAGS = ("nightly", "watch", "study")
@@ -260,7 +261,7 @@ def wait_until_served(
 
 def busiest_users(config: Settings, at_most: int = 10) -> list[str]:
     """The users with most interactions on the newest day, busiest first (ties by id)."""
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     last = lake.last_day()
     assert last is not None, "a night has just been published"
     counts = pc.value_counts(lake.read("interactions", last, last)["user_id"]).to_pylist()

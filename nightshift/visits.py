@@ -20,7 +20,7 @@ import httpx
 
 from nightshift.commands import run_command
 from nightshift.errors import LakeError, SettingsError, StackError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings, settings
 from nightshift.sources.market import Market
 
@@ -39,7 +39,7 @@ def visit(config: Settings, customers: int) -> dict[str, Any]:
     """
     if config.source != "market":
         raise SettingsError(f"simulated customers live in the market, but the source is {config.source}")
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     last = lake.last_day()
     if last is None:
         raise LakeError("no day is published yet, so there are no customers; run `nightshift night` first")

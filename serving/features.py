@@ -150,7 +150,8 @@ class OnlineFeatures:
             )
         self._away = True
         self._away_until = time.monotonic() + RETRY_SECONDS
-        self._store = None  # opened again next time: it may have been built, or moved, since
+        if self._files != []:  # servers are reached again by themselves
+            self._store = None  # opened again next time: it may have been built, or moved, since
 
 
 def _identities(files: list[Path]) -> list[tuple[int, int] | None]:

@@ -94,7 +94,7 @@ class Coach:
         self.counters = Counters()
         self.clock = Clock(config)
         self.catalogue = roadmap.read(config)
-        self.events = EventLog(config.eventlog_uri, wait_seconds=EVENTLOG_WAIT_SECONDS)
+        self.events = EventLog(config.eventlog_uri, EVENTLOG_WAIT_SECONDS, config.database_pool)
         self.profiles = Profiles(config)
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self.recent = Recent()

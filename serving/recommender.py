@@ -46,7 +46,7 @@ class Recommender:
         config = settings()
         self.counters = Counters()
         self.clock = Clock(config)
-        self.events = EventLog(config.eventlog_uri, wait_seconds=EVENTLOG_WAIT_SECONDS)
+        self.events = EventLog(config.eventlog_uri, EVENTLOG_WAIT_SECONDS, config.database_pool)
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="eventlog")
         self.exposures = Exposures(self.events, lambda how, n: self.counters.exposures.labels(how).inc(n))
         if config.pinned_version is None:  # a trial is no exposure of a champion

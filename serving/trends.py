@@ -114,7 +114,7 @@ class Trends:
     ) -> None:
         self.ranking: Ranking | None = None
         self._settings, self._features, self._clock, self._champion = settings, features, clock, champion
-        self._written = settings.home / "feast" / "written.json"
+        self._written = featurestore.Written(settings)
         self._made_for: Any = None
         self._failed_for: Any = None
         self._ranked_for: Any = None
@@ -144,7 +144,7 @@ class Trends:
         if bundle is None:
             return
         now = self._clock.now()
-        due = (bundle.version.number, self._written_at(), now.date())
+        due = (bundle.version.number, self._written.stamp(), now.date())
         if due == self._made_for or (due == self._failed_for and time.monotonic() < self._retry_at):
             return
         note = None if self._read(bundle, now) else NOT_READ
@@ -203,12 +203,6 @@ class Trends:
         except FeatureError:
             return frozenset()
         return frozenset(newest[VIEWS[TOPIC_VIEW].key])
-
-    def _written_at(self) -> int | None:
-        try:
-            return self._written.stat().st_mtime_ns
-        except OSError:
-            return None
 
 
 def _changes(ready: Forecasting, topics: Topics) -> Iterable[np.ndarray]:

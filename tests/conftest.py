@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,11 @@ from xdist.scheduler import LoadScopeScheduling
 from nightshift.commands import quiet_libraries
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
 from nightshift.lake import Lake
+from nightshift.s3 import S3Store
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
+from nightshift.store import LocalStore, Store
+from tests.s3 import BUCKET, S3Server, serving_s3
 
 quiet_libraries()  # before any test imports torch, feast or mlflow
 
@@ -61,6 +65,36 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on a free port, with one bucket."""
+    with serving_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty part of the server's bucket; the environment says how to get there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}/deep"
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store, in a folder and in a bucket."""
+    if request.param == "folder":
+        return LocalStore(tmp_path / "store")
+    return S3Store(request.getfixturevalue("bucket"), tmp_path / "cache")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def stored_home(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an empty home, whose store is under it, or a bucket."""
+    url = request.getfixturevalue("bucket") if request.param == "bucket" else None
+    return Settings(_env_file=None, home=tmp_path, store_url=url)  # type: ignore[call-arg]
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from training import verdict as render
 from training.choosing import Judged, choose
 from training.evidence import Evidence, Measured, Sitting
 from training.exams import examiner
-from training.families import FAMILIES
+from training.families import of_a_night
 from training.gate import decide
 from training.hall import Hall, candidacy, open_hall, seated, trained_before
 from training.identity import tries
@@ -281,11 +281,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--families", nargs="*", metavar="FAMILY", help="expected tonight (default: all)")
     given = parser.parse_args(arguments)
     seat = find_seat(given.seat)
-    expected = [family.name for family in FAMILIES.values() if family.seat == seat.name]
+    config = settings()
+    expected = [family.name for family in of_a_night(config.families).values() if family.seat == seat.name]
     families = expected if given.families is None else given.families
     if not families:
         raise NoDataError(f"seat {seat.name}: none of its families was chosen tonight: it is left out")
-    config = settings()
     result = examine(config, seat, given.night, families)
     emit(config, given.night, f"gate-{seat.name}", result)
 

@@ -1,6 +1,7 @@
 """The families: ways of building a model for a seat. Names only; importing this costs nothing.
 
-`python -m training.families` prints them with their seats, for those who may not import this room.
+`python -m training.families` prints those of a night with their seats, for those who may not import this room: all,
+or the ones that NIGHTSHIFT_FAMILIES names.
 
 To add one: a folder with `recipe.py` like `training/ncf/`, and a line here. The DAG, the gate, serving, the
 watch and the conformance tests follow by themselves. A new seat also needs an examiner (`training/exams/`), a
@@ -13,6 +14,8 @@ import json
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from nightshift.errors import SettingsError
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -49,5 +52,28 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def of_a_night(names: str) -> dict[str, Family]:
+    """The families that NIGHTSHIFT_FAMILIES names, in the order they are trained; all if it is empty.
+
+    Raises:
+        SettingsError: there is no family of that name.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in FAMILIES]
+    if unknown:
+        raise SettingsError(
+            f"NIGHTSHIFT_FAMILIES: no family {', '.join(unknown)}; there are {', '.join(FAMILIES)}"
+        )
+    return {name: family for name, family in FAMILIES.items() if not wanted or name in wanted}
+
+
+def main() -> None:
+    from nightshift.settings import settings
+
+    print(json.dumps({family.name: family.seat for family in of_a_night(settings().families).values()}))
+
+
 if __name__ == "__main__":
-    print(json.dumps({family.name: family.seat for family in FAMILIES.values()}))
+    from nightshift.commands import run_command
+
+    run_command(main)

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.errors import PackageError, RegistryError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.registry import Registry, Version
 from nightshift.seats import Seat
 from nightshift.settings import Settings
@@ -63,7 +63,7 @@ class Hall:
 
 def open_hall(config: Settings, seat: Seat, night: date) -> Hall:
     """Set the seat's exam of `night` and prepare its cheap baselines from what was known before it."""
-    lake, exams = Lake(config.lake_dir), examiner(seat.name)
+    lake, exams = open_lake(config), examiner(seat.name)
     window = exams.night(lake, night, config)
     exam, problem = None, ""
     try:
@@ -115,7 +115,7 @@ def candidacy(registry: Registry, seat: Seat, hall: Hall, version: Version) -> d
     behaviour = None
     if loaded and hall.exam is not None and not sitting.problem:
         behaviour = hall.examiner.behaviour(loaded[0], hall.exam)
-    lake = Lake(hall.config.lake_dir)
+    lake = open_lake(hall.config)
     return {
         "candidate": sitting,
         "withdrawn": withdrawn(version, registry.versions(seat)),

@@ -167,7 +167,7 @@ class _Search:
             if audit.get("passed") is not True or audit.get("content") != digests:
                 unaudited.append(day.isoformat())
             for name, table in tables.items():
-                if _sha256(self.lake.root / table["path"]) != table["sha256"]:
+                if not self.lake.intact(table):
                     rewritten.append(f"{day} {name}")
         return unaudited, rewritten
 
@@ -178,11 +178,3 @@ class _Search:
             except PackageError:
                 return ["its package"]
         return []
-
-
-def _sha256(path: Path) -> str:
-    """Of a file; empty if there is none."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -22,7 +22,7 @@ import pandas as pd
 from nightshift.commands import emit, run_command, step_path
 from nightshift.errors import LakeError, RegistryError, SettingsError
 from nightshift.featurestore import open_store
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.registry import Registry, Version
 from nightshift.seats import RECOMMENDER, Seat, find_seat
 from nightshift.settings import Settings, settings
@@ -107,7 +107,7 @@ def values_path(config: Settings, night: date, seat: Seat) -> Path:
 def _day_after(config: Settings, seat: Seat, night: date) -> date:
     if seat.name != RECOMMENDER.name:
         raise SettingsError(f"only the {RECOMMENDER.name} is judged by the next day, not the {seat.name}")
-    later = [day for day in Lake(config.lake_dir).days() if day > night]
+    later = [day for day in open_lake(config).days() if day > night]
     if not later:
         raise LakeError(f"no day after {night} is published yet; run `nightshift ingest` for the next one")
     return later[0]
@@ -115,7 +115,7 @@ def _day_after(config: Settings, seat: Seat, night: date) -> date:
 
 def _exam_of(config: Settings, day: date) -> tuple[Exam, Scores]:
     """The exam that this one day sets, and how popularity does on it."""
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     alone = config.model_copy(update={"exam_days": 1, "exam_users": 0, "exam_users_after_drift": 0})
     window = EXAMINER.night(lake, day, alone)
     exam = build_exam(lake, open_store(config), window, config)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from nightshift import retrains, studies
 from nightshift.commands import emit, run_command
 from nightshift.errors import SettingsError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.packages import package_digest
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
@@ -59,7 +59,7 @@ def train(
         RegistryError: MLflow cannot be reached.
     """
     began = time.monotonic()
-    lake = Lake(config.lake_dir)
+    lake = open_lake(config)
     exams = examiner(family.seat)
     night = exams.night(lake, day, config, smoke=smoke)
     if no_exam:
@@ -113,7 +113,7 @@ def train(
         tags |= _ancestry(base, trained, night)
         run.tags(tags)
         run.params(trained.params)
-        run.results(trained, digest, source=str(lake.root))
+        run.results(trained, digest, source=lake.where)
         run.lineage(content)
         version = registry.submit(
             SEATS[family.seat], run_id=run.id, model_uri=run.model(trained.package), tags=tags
@@ -229,9 +229,7 @@ def main() -> None:
         if not hasattr(recipe, "assist"):
             raise SettingsError(f"{family.name} trains in one process: run it without torchrun")
         if follows():
-            night = examiner(family.seat).night(
-                Lake(config.lake_dir), options.night, config, smoke=options.smoke
-            )
+            night = examiner(family.seat).night(open_lake(config), options.night, config, smoke=options.smoke)
             recipe.assist(_without_exam(night) if options.no_exam else night, config)
             return
     result = train(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nightshift import studies
 from nightshift.commands import emit, run_command
 from nightshift.errors import LakeError, NoDataError, SettingsError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.seats import SEATS
 from nightshift.settings import Settings, settings
 from training.exams import examiner
@@ -57,7 +57,7 @@ def study(
         those = ", ".join(name for name, one in FAMILIES.items() if one.studied)
         raise SettingsError(f"family {family.name} has no settings to study; those that have: {those}")
     recipe = cast(Studied, family.load())
-    night = examiner(family.seat).night(Lake(config.lake_dir), day, config)
+    night = examiner(family.seat).night(open_lake(config), day, config)
     from nightshift.registry import Registry
     from training.tracking import code_tags, open_run
 
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     config = settings()
-    night = options.night or Lake(config.lake_dir).last_day()
+    night = options.night or open_lake(config).last_day()
     if night is None:
         raise LakeError("no day is published yet; run `nightshift night` first")
     family = FAMILIES[options.family]

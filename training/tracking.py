@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from types import FrameType
@@ -191,6 +191,7 @@ def open_run(
         _close_orphans(client, created)
         yield run
         run.flush()
+        client.set_terminated(run.id, "FINISHED")
         status = "FINISHED"
     except (StoppedError, KeyboardInterrupt):
         status = "KILLED"
@@ -201,11 +202,14 @@ def open_run(
         ) from error
     except Exception as error:
         if run is not None:
-            client.set_tag(run.id, "error", f"{type(error).__name__}: {error}"[:5000])
+            with suppress(MlflowException):
+                client.set_tag(run.id, "error", f"{type(error).__name__}: {error}"[:5000])
         raise
     finally:
-        if run is not None:
-            client.set_terminated(run.id, status)
+        if run is not None and status != "FINISHED":
+            # An MLflow that is away is what broke the run, as like as not; the next run of the task closes it then.
+            with suppress(MlflowException):
+                client.set_terminated(run.id, status)
         signal.signal(signal.SIGTERM, previous)
 
 

@@ -31,10 +31,11 @@ from pydantic import SecretStr
 
 from nightshift.errors import PackageError
 from nightshift.packages import package_size
+from nightshift.parts import Part, environment, parts
 from nightshift.registry import Registry
 from nightshift.seats import FORECASTER, LANGUAGE, Seat
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import START_SECONDS, Part, birth, environment, parts
+from nightshift.stack import START_SECONDS, birth
 from training.evidence import Measured
 from training.questions import TRENDS, Question, questions, unasked
 

@@ -11,7 +11,7 @@ from typing import Any
 from nightshift.contracts import CONTRACTS, CONVERSATIONS, INTERACTIONS
 from nightshift.errors import SourceError
 from nightshift.eventlog import EventLog
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 
@@ -23,7 +23,7 @@ class Events:
 
     def __init__(self, settings: Settings) -> None:
         self._log = EventLog(settings.eventlog_uri)
-        self._lake = Lake(settings.lake_dir)
+        self._lake = open_lake(settings)
 
     def first_day(self) -> date:
         """The day of the oldest event that no night has taken. Raises SourceError if there is none."""

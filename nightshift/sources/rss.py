@@ -6,9 +6,9 @@
       - https://ministry.example/energy.rss
     robotics: [https://standards.example/robots.atom, https://law.example/machines.rss]
 
-It joins the source that a night takes its day from, and tells `policy_change_frequency` alone. For the topics of
-the file its counts are those that stand: what others tell of that figure is left out, in every week. Every feed is
-read once a night. Its items are kept in `home/feeds.db`, so one that has left the feed still counts, and none counts
+It joins the source that a night takes its day from, and tells `policy_change_frequency` alone. For the topics of the
+file its counts are those that stand: what others tell of that figure is left out, in every week. Every feed is read
+once a night. Its items are kept in the store's `feeds.db`, so one that has left the feed still counts, and none counts
 twice for a topic. An item belongs to the week in which it says it was published, else to that in which it was first
 seen.
 
@@ -42,15 +42,18 @@ import yaml
 from nightshift.contracts import INDICATORS
 from nightshift.contracts.indicators import POLICY, known, last_complete_week, monday, week_of, weeks_after
 from nightshift.errors import LakeError, SettingsError, SourceError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch, feed
 from nightshift.sources.feed import Item, UnreadableFeed, is_web_address, shown
+from nightshift.store import shared
 
+DATABASE = "feeds.db"
 AT_ONCE = 4  # feeds, each in a process of its own
 MOST_WEEKS = 260  # that are told of a topic; no window of the features is longer
 LONGEST_TOPIC = INDICATORS.column("topic").max_length or 0
 
+SCHEMA = 1  # of feeds.db; kept in it as its user_version
 TABLES = """
 CREATE TABLE IF NOT EXISTS items (  -- times are seconds since the epoch
     topic TEXT NOT NULL, key TEXT NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (topic, key)
@@ -73,8 +76,8 @@ class Feeds:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._feeds = read_feeds_file(settings.feeds)
-        self._database = settings.home / "feeds.db"
-        self._lake = Lake(settings.lake_dir)
+        self._store = shared(settings)
+        self._lake = open_lake(settings)
         self._collected = False
         self._of_staged_days: dict[date, pa.Table] = {}
 
@@ -159,16 +162,37 @@ class Feeds:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """The database, for one transaction. Raises LakeError if it cannot be read or written."""
-        self._database.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
+            with (
+                self._store.changing(DATABASE) as path,
+                closing(sqlite3.connect(path, timeout=30)) as database,
+                database,
+            ):
                 database.execute("PRAGMA journal_mode=WAL")
+                _bring_up(database, f"{self._store.where}/{DATABASE}")
                 database.executescript(TABLES)
                 yield database
         except sqlite3.Error as error:
             raise LakeError(
-                f"{self._database}: cannot be read or written ({error}); nothing was kept"
+                f"{self._store.where}/{DATABASE}: cannot be read or written ({error}); nothing was kept"
             ) from error
+
+
+def _bring_up(database: sqlite3.Connection, where: str) -> None:
+    """Bring an older database to the present schema. Raises LakeError if it is of a newer one."""
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise LakeError(
+            f"{where}: is of schema {found}, made by a newer Nightshift; this one knows {SCHEMA}: run that version, or "
+            "restore a backup made before"
+        )
+    if found < SCHEMA:
+        database.execute("BEGIN IMMEDIATE")
+        columns = [row[1] for row in database.execute("PRAGMA table_info(items)")]
+        if "first_seen" in columns:  # before the schemas were counted; nothing reads it
+            database.execute("ALTER TABLE items DROP COLUMN first_seen")
+        database.execute(f"PRAGMA user_version = {SCHEMA}")
+        database.commit()
 
 
 def read_feeds_file(path: Path | None) -> dict[str, list[str]]:

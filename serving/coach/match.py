@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from nightshift.coaching import MatchedTrend
 from nightshift.language.prompts import VALUES
+from nightshift.parts import service_uri
 from nightshift.seats import FORECASTER, Trend, TrendsResponse
 from nightshift.settings import Settings
-from nightshift.stack import service_uri
 from serving.coach.host import Later
 from serving.coach.persona import SLIDERS, TAGS, leaning
 from serving.coach.profiles import Profile

@@ -46,8 +46,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from nightshift import migrations
 from nightshift.coaching import VECTOR_SIZE, Status
-from nightshift.errors import NightshiftError
+from nightshift.databases import postgresql_engine, with_driver
+from nightshift.errors import NightshiftError, UpgradeError
 from nightshift.eventlog_tables import Utc
 from nightshift.settings import Settings
 
@@ -185,8 +187,8 @@ class Profiles:
 
     def __init__(self, settings: Settings) -> None:
         given = settings.profiles_url.get_secret_value() if settings.profiles_url else None
-        url = make_url(given or f"sqlite:///{settings.home / 'profiles.db'}")
-        self._url = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
+        self._url = with_driver(make_url(given or f"sqlite:///{settings.home / 'profiles.db'}"))
+        self._pool = settings.database_pool
         self._engine: Engine | None = None
         self._opening = threading.Lock()
 
@@ -317,7 +319,7 @@ class Profiles:
         try:
             with self._opened().begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError, ImportError) as error:
+        except (SQLAlchemyError, OSError, ImportError, UpgradeError) as error:
             raise self._cannot(error) from error
 
     def _cannot(self, error: Exception) -> ProfilesError:
@@ -329,13 +331,17 @@ class Profiles:
     def _opened(self) -> Engine:
         with self._opening:
             if self._engine is None:
-                engine = self._sqlite() if self._url.get_backend_name() == "sqlite" else self._postgresql()
+                engine = (
+                    self._sqlite()
+                    if self._url.get_backend_name() == "sqlite"
+                    else postgresql_engine(self._url, WAIT_SECONDS, self._pool)
+                )
                 try:
                     with engine.begin() as connection:
                         if connection.dialect.name == "postgresql":
                             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
                             connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-                        _METADATA.create_all(connection)
+                        migrations.bring_up(connection, "profiles", _METADATA.create_all)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -356,17 +362,6 @@ class Profiles:
         def _on_begin(connection: Connection) -> None:
             # Waits for its turn here; a lock taken later in the transaction fails at once.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        return engine
-
-    def _postgresql(self) -> Engine:
-        arguments = {"connect_timeout": round(WAIT_SECONDS)}
-        engine = create_engine(self._url, pool_pre_ping=True, connect_args=arguments)
-        milliseconds = round(WAIT_SECONDS * 1000)
-
-        @event.listens_for(engine, "begin")
-        def _on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
         return engine
 

@@ -176,3 +176,32 @@ def test_reading_the_dags_loads_no_heavy_library(tmp_path: Path) -> None:
 
 def test_there_is_no_other_dag_file() -> None:
     assert {path.stem for path in Path(PROJECT / "dags").glob("*.py")} == {*NAMES, "steps"}
+
+
+def test_what_needs_the_card_gets_a_pod_with_one_on_kubernetes_and_is_a_plain_task_elsewhere(
+    dags: dict[str, Any], tmp_path: Path
+) -> None:
+    wanted = {"train_recommender", "train_forecaster", "train_language", "gate_language", "study"}
+    tasks = {task.task_id: task for dag in dags.values() for task in dag.tasks}
+    assert not any(tasks[name].executor_config for name in tasks), (
+        "nothing is asked for where there is no template"
+    )
+    script = (
+        "import importlib, json\n"
+        f"names = {FIRST!r}\n"
+        "dags = [getattr(importlib.import_module(n), first).dag for n, first in names.items()]\n"
+        "print(json.dumps({task.task_id: task.executor_config for dag in dags for task in dag.tasks}))\n"
+    )
+    variables = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "NIGHTSHIFT_GPU_POD_TEMPLATE": "/etc/gpu.yaml",
+        "PYTHONPATH": f"{PROJECT}:{PROJECT / 'dags'}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=variables, cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert {name for name, config in found.items() if config} == wanted
+    assert all(found[name] == {"pod_template_file": "/etc/gpu.yaml"} for name in wanted)

@@ -23,6 +23,7 @@ from nightshift.lake import Lake
 from nightshift.registry import PRODUCTION, Registry
 from nightshift.seats import RECOMMENDER, SEATS
 from nightshift.settings import Settings
+from nightshift.store import shared
 from tests.conftest import TINY_START, publish_day, tiny_day
 
 TODAY = datetime(2026, 9, 2, 12, tzinfo=UTC)  # by the data clock
@@ -186,7 +187,7 @@ def test_drift_and_a_withdrawn_former_champion_forbid_a_move_and_nothing_else_do
     assert (seen["verdict"], seen["rolled_back"], world.champion()) == ("worse", False, champion)
     assert "it stays: the world drifted on 2026-09-02" in seen["reason"]
 
-    drift.unlink()
+    shared(world.settings).remove(drift)
     world.registry.annotate(RECOMMENDER, former, tags={"rejected": "a reviewer: it was broken"})
     seen = world.judged()
     assert "withdrawn (a reviewer: it was broken)" in seen["reason"] and world.champion() == champion

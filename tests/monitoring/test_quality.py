@@ -461,7 +461,8 @@ def test_on_an_empty_lake_a_bad_day_after_a_good_first_one_does_not_stop_the_aud
 
 def test_a_staged_file_cut_in_half_is_quarantined_and_named(home: Settings) -> None:
     lake = Lake(home.lake_dir)
-    file = lake.stage(batch(rows())) / "interactions.parquet"
+    lake.stage(batch(rows()))
+    file = lake.root / "staging" / str(NIGHT) / "interactions.parquet"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert audit_night(home, NIGHT)["quarantined"] == [NIGHT]
     assert "cannot be read" in str(refusal(lake, NIGHT))

@@ -30,8 +30,8 @@ def call(home: Path, *words: str, **environment: str) -> subprocess.CompletedPro
 def test_help_names_every_command_with_what_it_does(tmp_path: Path) -> None:
     told = call(tmp_path, "--help").stdout
     for command in ("ingest", "audit", "publish", "features", "train", "study", "gate", "night", "watch", "run", "up",
-                    "down", "status", "approve", "reject", "override", "freeze", "rollback", "history",
-                    "replay", "config"):  # fmt: skip
+                    "down", "status", "backup", "restore", "approve", "reject", "override", "freeze", "rollback",
+                    "history", "replay", "config"):  # fmt: skip
         assert command in told
 
 

@@ -3,26 +3,28 @@ from __future__ import annotations
 import json
 import math
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.commands import emit, plain, read_step, run_command
+from nightshift.commands import emit, plain, read_step, read_steps, run_command
 from nightshift.errors import ContractError, RegistryError
 from nightshift.settings import Settings
 
 NIGHT = date(2026, 9, 28)
 
 
-def test_a_step_prints_one_json_line_and_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+def test_a_step_prints_one_json_line_and_keeps_it(
+    stored_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = stored_home
     emit(config, NIGHT, "train-ncf", {"rows": np.int64(3), "loss": float("nan"), "title": "감귤"})
     printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert printed == {"rows": 3, "loss": None, "title": "감귤"} == read_step(config, NIGHT, "train-ncf")
     assert read_step(config, NIGHT, "gate-recommender") is None
+    assert read_steps(config, NIGHT) == {"train-ncf": printed}
 
 
 @pytest.mark.parametrize(("error", "status"), [(RegistryError("gone\nfar"), 1), (ContractError("row 3"), 65)])

@@ -232,18 +232,6 @@ def test_old_exposures_are_forgotten_and_events_stay(log: EventLog) -> None:
     assert log.pending() == 1
 
 
-def test_a_log_from_before_there_were_exposures_gets_them(url: str) -> None:
-    log = EventLog(url)
-    log.append([an_event("e1")])
-    with log._transaction() as connection:
-        connection.execute(text("DROP TABLE exposures"))
-        connection.execute(text("DROP INDEX events_request"))
-    log.close()
-    log.expose([an_exposure("r1")])
-    assert len(log.answers(1, 9, ["click"], ONE_DAY, since=EVER)) == 1 and log.pending() == 1
-    log.close()
-
-
 # --- conversations -------------------------------------------------------------------------------------
 
 
@@ -432,17 +420,6 @@ def test_the_largest_conversation_that_is_allowed_is_stored(log: EventLog) -> No
     talk = a_talk("c1", MAX_MESSAGES)
     talk["messages"][0]["content"] = "가" * MAX_CHARACTERS
     assert log.converse([talk]) == 1 and log.claim_conversations(NIGHT) == [talk]
-
-
-def test_a_log_from_before_there_were_conversations_gets_them(url: str) -> None:
-    log = EventLog(url)
-    log.append([an_event("e1")])
-    with log._transaction() as connection:
-        connection.execute(text("DROP TABLE conversations"))
-    log.close()
-    assert log.converse([a_talk("c1")]) == 1 and told(log.claim_conversations(NIGHT)) == {"c1": 2}
-    assert log.pending() == 1
-    log.close()
 
 
 def test_writers_of_the_same_conversation_leave_the_longest_version(log: EventLog) -> None:

@@ -154,6 +154,26 @@ def test_the_join_equals_one_made_by_hand_row_by_row_in_the_given_order(store, p
     pd.testing.assert_frame_equal(found[NAMES], expected[NAMES], check_dtype=False)
 
 
+def test_the_join_equals_feasts_own(store) -> None:
+    entities = asked(500, seed=2).drop_duplicates(["user_id", "event_timestamp"], ignore_index=True)
+    rows = entities.assign(row=range(len(entities)))
+    with featurestore._own_duckdb():
+        found = store.get_historical_features(entity_df=rows, features=USER_REFS).to_df()
+    expected = found.sort_values("row", ignore_index=True)
+    found = historical(store, entities, USER_REFS)
+    pd.testing.assert_frame_equal(found[NAMES], expected[NAMES], check_dtype=False, check_exact=True)
+
+
+def test_a_moment_finer_than_a_microsecond_sees_nothing_later(store, partitions) -> None:
+    midnight = pd.Timestamp("2026-09-05", tz="UTC")
+    entities = pd.DataFrame(
+        {"user_id": ["u001"], "event_timestamp": [midnight - pd.Timedelta(nanoseconds=1)]}
+    )
+    found = historical(store, entities, [f"{USER_VIEW}:recency_days"])
+    mine = partitions[partitions.user_id == "u001"].set_index("event_timestamp")["recency_days"]
+    assert found["recency_days"].tolist() == [mine.loc[midnight - pd.Timedelta(days=1)]]
+
+
 def test_what_a_day_knows_is_known_at_its_midnight_and_not_a_moment_before(store, partitions) -> None:
     midnight = pd.Timestamp("2026-09-05", tz="UTC")
     entities = pd.DataFrame(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift import retrains
-from nightshift.lake import MAX_EXAM_DAYS, Lake
+from nightshift.lake import MAX_EXAM_DAYS, open_lake
 from nightshift.retrains import Retrain, after_drift
 from nightshift.settings import Settings
+from nightshift.store import shared
 from tests.conftest import publish_day, tiny_day
 
 START = date(2026, 10, 1)
@@ -26,8 +26,8 @@ def asked(day: date, published: date | None = None) -> Retrain:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Settings:
-    return Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+def home(stored_home: Settings) -> Settings:
+    return stored_home
 
 
 def test_the_week_after_the_day_that_drifted_is_within_reach_and_that_day_s_own_night_is_not() -> None:
@@ -71,12 +71,12 @@ def test_out_of_reach_no_exam_keeps_the_day_that_drifted_from_training(
 
 
 def test_a_fact_says_how_far_the_lake_was_and_is_never_changed(home: Settings) -> None:
-    lake = Lake(home.lake_dir)
+    lake = open_lake(home)
     publish_day(lake, tiny_day(DAYS[0]))
     publish_day(lake, tiny_day(DAYS[2]))
-    path = retrains.keep(home, DAYS[1], "recommender", 4, TOLD)
-    assert path == home.home / "triggers" / f"{DAYS[1]}-recommender-v4.json"
-    assert json.loads(path.read_text()) == {
+    name = retrains.keep(home, DAYS[1], "recommender", 4, TOLD)
+    assert name == f"triggers/{DAYS[1]}-recommender-v4.json"
+    assert json.loads(shared(home).read(name) or "") == {
         **TOLD,
         "fact": "RetrainRequested",
         "day": str(DAYS[1]),
@@ -96,8 +96,8 @@ def test_a_fact_of_a_day_that_is_newer_than_the_lake_counts_from_that_day_on(hom
 
 
 def test_a_fact_that_does_not_say_how_far_the_lake_was_counts_from_its_day_on(home: Settings) -> None:
-    path = retrains.keep(home, DAYS[5], "recommender", 4, TOLD)
-    fact = json.loads(path.read_text())
+    name = retrains.keep(home, DAYS[5], "recommender", 4, TOLD)
+    fact = json.loads(shared(home).read(name) or "")
     del fact["published"]
-    path.write_text(json.dumps(fact))
+    shared(home).write(name, json.dumps(fact).encode())
     assert retrains.requested(home, "recommender")[0].published == DAYS[5]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from nightshift.errors import SettingsError
+from nightshift.featurestore import redis_address
 from nightshift.settings import Settings
 
 
@@ -46,7 +48,11 @@ def test_a_made_secret_is_kept_and_readable_by_its_owner_alone(tmp_path: Path) -
 
 def test_printing_the_settings_hides_secrets(tmp_path: Path) -> None:
     config = make(
-        home=tmp_path, airflow_password="open-sesame", eventlog_url="postgresql://u:open-sesame@h/d"
+        home=tmp_path,
+        airflow_password="open-sesame",
+        eventlog_url="postgresql://u:open-sesame@h/d",
+        feast_registry_url="postgresql://u:open-sesame@h/d",
+        online_url="rediss://:open-sesame@h/1",
     )
     assert "open-sesame" not in f"{config!r} {config.model_dump(mode='json')}"
 
@@ -57,3 +63,28 @@ def test_printing_the_settings_hides_secrets(tmp_path: Path) -> None:
 def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         make(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", "h:6379,db=0"),
+        ("rediss://h:1/3", "h:1,db=3,ssl=true"),
+        ("redis://me:12%3D3@h/0", 'h:6379,db=0,username="me",password="12=3"'),
+    ],
+)
+def test_a_redis_url_is_told_to_feast_in_its_own_way(url: str, address: str) -> None:
+    told = [part for part in redis_address(url).split(",") if not part.startswith("socket")]
+    assert ",".join(told) == address
+
+
+@pytest.mark.parametrize("url", ["redis://", "redis://h/name", "redis://:a,b@h", "redis://:a%2Cb@h"])
+def test_a_redis_url_that_feast_cannot_be_told_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="NIGHTSHIFT_ONLINE_URL") as told:
+        redis_address(url)
+    assert "a,b" not in str(told.value)
+
+
+def test_an_online_store_that_is_no_redis_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="online_url"):
+        make(online_url="http://h")

@@ -16,8 +16,9 @@ import pytest
 
 from nightshift.errors import StackError
 from nightshift.lake import write_json
+from nightshift.parts import Part, environment
 from nightshift.settings import Settings
-from nightshift.stack import Part, Stack, answers, birth, environment
+from nightshift.stack import Stack, answers, birth
 from tests.conftest import free_port
 
 SLEEPER = """

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -67,8 +66,8 @@ def test_the_recipes_own_settings_have_no_tag() -> None:
     assert tag({}) == "" and tag({"b": 1, "a": 2}) == '{"a": 2, "b": 1}'
 
 
-def test_a_proposal_is_kept_as_it_is(tmp_path: Path) -> None:
-    config = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+def test_a_proposal_is_kept_as_it_is(stored_home: Settings) -> None:
+    config = stored_home
     assert studies.read(config, "ncf") is None and studies.proposals(config) == []
     for one in (WIDE, replace(WIDE, night=NIGHT, version=4)):
         studies.write(config, one)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ with card(settings(), "training"):
     time.sleep(float(sys.argv[1]))
 print("let go", flush=True)
 """
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def config(tmp_path: Path) -> Settings:
 class Holder:
     """A process that wants the card and then has it for a while."""
 
-    def __init__(self, config: Settings, seconds: float) -> None:
+    def __init__(self, config: Settings, seconds: float, inside: Sequence[str] = ()) -> None:
         variables = {"NIGHTSHIFT_HOME": str(config.home), "NIGHTSHIFT_LANGUAGE_LEASE": "always"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(seconds)], env={**os.environ, **variables}, cwd=PROJECT,
+            [*inside, sys.executable, "-c", HOLDER, str(seconds)], env={**os.environ, **variables}, cwd=PROJECT,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -100,11 +102,38 @@ def test_the_card_is_free_when_training_is_done(config: Settings) -> None:
     assert Tenant(config).take()
 
 
-def test_a_note_of_another_process_with_the_same_number_says_nothing(config: Settings) -> None:
+def test_a_note_that_nobody_keeps_says_nothing_and_is_removed(config: Settings) -> None:
     folder = config.home / "card"
     folder.mkdir()
-    (folder / "wanted-1-x.json").write_text(json.dumps({"pid": 1, "born": -1.0, "reason": "long ago"}))
+    (folder / "wanted-x.json").write_text(json.dumps({"who": "somebody", "since": 1.0, "reason": "long ago"}))
     assert Tenant(config).wanted() is None
+    assert not list(folder.glob("wanted-*"))
+
+
+def test_containers_that_share_the_folder_share_the_card(config: Settings) -> None:
+    """Two processes that are both process 1, each of its own namespace: what a container is to the lease."""
+    which = [*CONTAINER, sys.executable, "-c", "import os; print(os.getpid())"]
+    made = subprocess.run(which, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"this machine lets us make no process namespace: {made.stderr.strip()}")
+    assert made.stdout.strip() == "1"
+    first = Holder(config, 600, CONTAINER)
+    second = None
+    try:
+        assert first.says() == "has it"
+        tenant = Tenant(config)
+        assert not tenant.take() and tenant.wanted() == "training"
+        second = Holder(config, 0, CONTAINER)
+        until(lambda: len(list((config.home / "card").glob("wanted-*"))) == 2)
+        assert not select.select([second.process.stdout], [], [], 1)[0], "one tenant at a time"
+        first.kill()
+        assert (second.says(), second.says()) == ("has it", "let go")
+        second.process.wait()
+        assert tenant.take() and tenant.wanted() is None
+    finally:
+        first.kill()
+        if second is not None:
+            second.kill()
 
 
 def test_what_a_process_wants_itself_does_not_make_it_give_way(config: Settings) -> None:

@@ -20,6 +20,12 @@ from tests.conftest import free_port
 START, HISTORY = date(2026, 9, 1), 14
 FIRST_NIGHT = START + timedelta(days=HISTORY - 1)
 DRIFT_DAY = FIRST_NIGHT + timedelta(days=1)
+LATER = (
+    "ncf",
+    "item_knn",
+    "ridge",
+    "qlora",
+)  # the families of the nights after the first, which trains them all
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         "market_start": START,
         "market_drift_day": DRIFT_DAY,
         "history_days": HISTORY,
+        "families": ",".join(LATER),
         "schedule": "0 0 1 1 *",  # nothing starts by the clock while a test looks
         "watch_schedule": "0 0 1 1 *",
         "mlflow_port": free_port(),
@@ -51,7 +58,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def first_night(small: Settings) -> subprocess.CompletedProcess[str]:
     """The README's first command, without a person: `make run ONCE=1`."""
     command = ["make", "run", "ONCE=1", f"PYTHON={base_python()}"]
-    environment = {**os.environ, **small.exportable()}
+    environment = {**os.environ, **small.exportable(), "NIGHTSHIFT_FAMILIES": ""}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 

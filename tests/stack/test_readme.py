@@ -13,15 +13,16 @@ import httpx
 import pytest
 
 from nightshift.airflow_api import Airflow
+from nightshift.parts import service_uri
 from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
-from nightshift.stack import service_uri
 from tests.stack.test_nights import until
 
 pytestmark = pytest.mark.stack
 
 PAGES = (
     "README.md", "docs/for-data-scientists.md", "docs/for-reviewers.md", "docs/for-clients.md", "docs/gate.md",
+    "docs/backup.md",
 )  # fmt: skip
 # Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; the replay and the
 # backtest of the real data take minutes, so a short one of the market in tests/nightshift/test_replay.py

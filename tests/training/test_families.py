@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from nightshift.errors import SettingsError
 from nightshift.seats import SEATS
-from training.families import FAMILIES
+from training.families import FAMILIES, of_a_night
 
 
 def test_every_family_is_named_by_its_own_name_and_competes_for_a_seat() -> None:
@@ -28,3 +31,13 @@ def test_other_rooms_ask_by_command_and_it_costs_no_heavy_import() -> None:
 
     assert json.loads(done.stdout.splitlines()[-1]) == {n: f.seat for n, f in FAMILIES.items()}
     assert done.stderr.strip() == "[]"
+
+
+def test_a_setting_chooses_those_of_a_night_in_their_own_order_and_all_by_default() -> None:
+    assert list(of_a_night("ridge, ncf,")) == ["ncf", "ridge"]
+    assert of_a_night("") == FAMILIES
+
+
+def test_an_unknown_one_is_named_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"NIGHTSHIFT_FAMILIES: no family nfc; there are ncf, "):
+        of_a_night("ncf,nfc")

@@ -24,6 +24,7 @@ from nightshift.registry import Registry
 from nightshift.seats import SEATS
 from nightshift.settings import Settings
 from tests.conftest import free_port
+from tests.serving.conftest import Process
 from tests.training.conftest import TINY_NIGHT
 from training.evidence import Lineage
 from training.exams import examiner
@@ -265,3 +266,57 @@ def test_mlflow_down_is_said_before_the_work_not_after(home: Settings, untrainab
 def test_a_night_that_is_not_published_is_refused(home: Settings, untrainable: Family) -> None:
     with pytest.raises(LakeError, match="2027-01-01 is not published"):
         train(untrainable, TINY_NIGHT.replace(year=2027, month=1, day=1), home, smoke=True, seed=0)
+
+
+def test_an_mlflow_that_dies_during_training_fails_the_step_in_words_and_the_retry_ends_well(
+    featured_home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    words = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    words += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(tmp_path),
+    ]
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = Process(words, variables, tmp_path / "mlflow.log", f"http://127.0.0.1:{port}/health")
+    shutil.copytree(featured_home.home, tmp_path / "home")
+    config = featured_home.model_copy(
+        update={"home": tmp_path / "home", "mlflow_url": f"http://127.0.0.1:{port}"}
+    )
+    recipe = FAMILIES["item_knn"].load()
+
+    class Dying:
+        def train(self, *given: Any, **more: Any) -> Any:
+            trained = recipe.train(*given, **more)
+            server.stop()
+            return trained
+
+    server.start()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Family, "load", lambda self: Dying())
+            with pytest.raises(RegistryError, match="MLflow"):
+                train(FAMILIES["item_knn"], TINY_NIGHT, config, smoke=True, seed=0)
+        server.start()
+        train(FAMILIES["item_knn"], TINY_NIGHT, config, smoke=True, seed=0)
+        client = Registry(config).client
+        found = client.get_experiment_by_name(EXPERIMENT)
+        assert found is not None
+        runs = client.search_runs([found.experiment_id])
+        assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
+        assert len(Registry(config).versions(SEATS["recommender"])) == 1
+    finally:
+        server.stop()

@@ -20,7 +20,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from nightshift import featurestore
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from training.baselines import item_knn_explain as explain
 from training.baselines import item_knn_predictor as predictor
@@ -65,7 +65,7 @@ class HistoryRecipe:
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
         hyper, random = setup.applied(self.defaults), np.random.default_rng(seed)
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)

@@ -10,6 +10,7 @@ the irrelevant item first, and a score that is not finite ranks last.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -71,6 +72,18 @@ class Exam:
         """What the row's user met in the training window: what a model could know of."""
         late = self.steered.get(self.users[row], [])
         return [item for item in self.seen[row] if item not in late] if late else self.seen[row]
+
+    def where(self, kept: np.ndarray) -> Exam:
+        """The same exam for some of its users. kept: bool [users]."""
+        at = np.flatnonzero(kept)
+        return replace(
+            self,
+            users=[self.users[row] for row in at],
+            relevant=[self.relevant[row] for row in at],
+            seen=[self.seen[row] for row in at],
+            features=self.features.iloc[at].reset_index(drop=True),
+            digest=f"{self.digest} {hashlib.sha256(at.tobytes()).hexdigest()}",
+        )
 
     def head(self, users: int) -> Exam:
         """The same exam for the first `users` alone."""

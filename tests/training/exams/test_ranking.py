@@ -213,6 +213,16 @@ def test_a_list_like_what_its_user_met_is_calibrated_and_one_of_another_kind_is_
     assert alike < 0.3 and other > 0.8
 
 
+def test_some_users_of_an_exam_sit_the_same_exam_under_a_digest_of_their_own() -> None:
+    sheet = exam([["a"], ["b"], ["c"]], [["d"], [], ["a"]])
+    some = sheet.where(np.array([True, False, True]))
+    assert (some.users, some.relevant, some.seen) == (
+        [sheet.users[0], sheet.users[2]], [["a"], ["c"]], [["d"], ["a"]],
+    )  # fmt: skip
+    assert some.features["user_id"].tolist() == some.users
+    assert len({sheet.digest, some.digest, sheet.where(np.array([True, True, False])).digest}) == 3
+
+
 def test_what_a_recommendation_showed_on_the_exam_days_is_left_out_but_was_not_met_before() -> None:
     met = ["i10", "i11", "i12", "i13", "i14"]
     sheet = exam([["i00"]], seen=[met], steered={"0": ["i14"]}, **KNOWN)

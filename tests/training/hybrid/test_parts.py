@@ -86,3 +86,13 @@ def test_what_was_met_long_ago_counts_less(window: Window, vectors: np.ndarray) 
     np.testing.assert_allclose(
         [given[item] for item in last], [0.5 ** ((9 - day) / 2) for day in last.values()]
     )
+
+
+def test_standing_counts_each_person_who_met_it_liked_or_not(window: Window, vectors: np.ndarray) -> None:
+    unloved = replace(
+        window, **{name: getattr(window, name)[:0] for name in ("user", "item", "day", "weight")}
+    )
+    found = fit(unloved, vectors, HYPER)
+    people = np.array([len({*window.event_user[window.event_item == item + 1]}) for item in range(NEW_ITEM)])
+    assert found["people"].tolist() == [0] * ITEMS
+    assert np.corrcoef(found["standing"][:NEW_ITEM], np.log(people))[0, 1] > 0.98  # the rest is the prior

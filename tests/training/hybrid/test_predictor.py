@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from tests.training.hybrid.conftest import NEW_ITEM
+from training.hybrid.data import Window
+from training.hybrid.package import in_memory
 from training.hybrid.predictor import Hybrid, mixers
 
 TEA, BOOKS = slice(1, None, 2), slice(0, None, 2)
@@ -78,7 +80,7 @@ def test_the_reason_is_what_weighs_most(model: Hybrid) -> None:
     assert model.reason("nobody", 3, recent_items=["i01"]) == (
         f"goes with “{model.titles[1]}”, which you looked at lately"
     )
-    best = int(np.argmax(scores(model, "nobody")))
+    best = int(np.argmax(scores(model, "nobody")[:NEW_ITEM]))
     assert model.reason("nobody", best).startswith("popular")
     assert "which you looked at" in model.reason("u01", NEW_ITEM) or "as you did" in model.reason(
         "u01", NEW_ITEM
@@ -94,3 +96,13 @@ def test_weights_depend_on_how_much_is_known() -> None:
     stranger, known = mixers(np.array([0, 53]), np.array([2, 0]))
     assert stranger.tolist() == pytest.approx([1, 0, 1, np.log(3) / 2])
     assert known.tolist() == pytest.approx([1, np.log(54) / 4, 0, 0])
+
+
+def test_who_is_unknown_and_tells_nothing_may_get_plain_popularity_and_nobody_else(
+    window: Window, arrays: dict[str, np.ndarray], model: Hybrid
+) -> None:
+    plain = in_memory(window, {**arrays, "plain": np.ones(1, np.uint8)})
+    np.testing.assert_array_equal(scores(plain, "nobody"), arrays["standing"])
+    assert not np.allclose(scores(model, "nobody"), arrays["standing"])
+    for user, told in (("u00", {}), ("nobody", {"recent_items": ["i01"]})):
+        np.testing.assert_array_equal(scores(plain, user, **told), scores(model, user, **told))

@@ -1,0 +1,1 @@
+"""Steps, oldest first. A step that was released is never changed."""

@@ -1,0 +1,177 @@
+"""`nightshift up` on PostgreSQL, Redis and S3 by settings alone, with two Celery workers of which one is killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import psycopg2
+import pytest
+from pydantic import SecretStr
+
+from nightshift.airflow_api import Airflow
+from nightshift.lake import open_lake
+from nightshift.parts import CELERY
+from nightshift.settings import Settings
+from nightshift.stack import Stack
+from nightshift.store import shared
+from nightshift.tonight import DAGS
+from tests.conftest import free_port
+from tests.production import services
+from tests.s3 import serving_s3
+from tests.stack.conftest import FIRST_NIGHT, HISTORY, START
+from tests.stack.test_nights import finish, run_states, succeeded, trigger, until
+
+pytestmark = [pytest.mark.stack, pytest.mark.service]
+PASSWORD = "it's a %secret@ of mine"  # with what has to be escaped in a URL, an INI file and a shell
+LOGIN = {"MLFLOW_TRACKING_USERNAME": "nightshift", "MLFLOW_TRACKING_PASSWORD": "long enough for MLflow"}
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of a small market on stores of their own; the login of MLflow is in the environment."""
+    with (
+        services.postgres(free_port(), "nightshift", PASSWORD) as postgres,
+        services.redis(free_port(), "quiet") as redis,
+        serving_s3(tmp_path_factory.mktemp("s3")) as s3,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        postgres.create("airflow", "mlflow", "events", "feast")
+        for name, value in {**LOGIN, **s3.environment}.items():
+            patch.setenv(name, value)
+        values = {
+            "home": tmp_path_factory.mktemp("celery") / "var",
+            "market_users": 300,
+            "market_items": 120,
+            "market_topics": 20,
+            "market_conversations": 20,
+            "market_start": START,
+            "history_days": HISTORY,
+            "schedule": "0 0 1 1 *",
+            "watch_schedule": "0 0 1 1 *",
+            "mlflow_backend_url": SecretStr(postgres.url("mlflow")),
+            "mlflow_artifacts_url": "s3://nightshift/mlflow",
+            "eventlog_url": SecretStr(postgres.url("events")),
+            "feast_registry_url": SecretStr(postgres.url("feast")),
+            "store_url": "s3://nightshift/store",
+            "online_url": SecretStr(f"{redis}/1"),
+            "airflow_database_url": SecretStr(postgres.url("airflow")),
+            "airflow_executor": CELERY,
+            "airflow_broker_url": SecretStr(f"{redis}/0"),
+            **{name: free_port() for name in PORTS},
+        }
+        config = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
+        yield config
+        Stack(config).down(lambda _: None)
+
+
+PORTS = ("mlflow_port", "airflow_port", "serving_port", "forecaster_port", "language_port")
+
+
+# The services of the seats run on such stores in tests/production, and take a third of the time to start.
+PARTS = ("mlflow", "api-server", "scheduler", "dag-processor", "triggerer", "worker-1", "worker-2")
+
+
+def up(config: Settings) -> list[str]:
+    return Stack(config, only=PARTS).up(lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def airflow(production: Settings) -> Airflow:
+    up(production)
+    airflow = Airflow(production)
+    airflow.prepare(DAGS)
+    return airflow
+
+
+def test_every_part_keeps_its_state_where_the_settings_say(production: Settings, airflow: Airflow) -> None:
+    for url, table in (
+        (production.airflow_database_url, "dag_run"),
+        (production.airflow_database_url, "celery_taskmeta"),
+        (production.mlflow_backend_url, "registered_models"),
+        (production.mlflow_backend_url, "alembic_version_auth"),
+    ):
+        assert url is not None
+        connection = psycopg2.connect(url.get_secret_value())
+        cursor = connection.cursor()
+        cursor.execute("SELECT to_regclass(%s)", (table,))
+        assert cursor.fetchone() == (table,)
+        connection.close()
+    assert not list(production.home.rglob("*.db"))
+
+
+def test_mlflow_asks_for_its_login(production: Settings, airflow: Airflow) -> None:
+    experiments = f"{production.mlflow_uri}/api/2.0/mlflow/experiments/search"
+    body = {"max_results": 1}
+    assert httpx.post(experiments, json=body, timeout=60).status_code == 401
+    login = (LOGIN["MLFLOW_TRACKING_USERNAME"], LOGIN["MLFLOW_TRACKING_PASSWORD"])
+    assert httpx.post(experiments, json=body, auth=login, timeout=60).status_code == 200
+
+
+def test_no_secret_stands_in_a_command_or_a_log(production: Settings, airflow: Airflow) -> None:
+    secrets = [PASSWORD, "quiet", LOGIN["MLFLOW_TRACKING_PASSWORD"], production.secret("airflow_jwt_secret")]
+    family = [p for leader in Stack(production).running().values() for p in [leader, *leader.children(True)]]
+    said = [" ".join(process.cmdline()) for process in family]
+    said += [log.read_text(errors="replace") for log in production.logs_dir.rglob("*.log")]
+    assert said and not [text for text in said if any(secret in text for secret in secrets)]
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_training_loses_nothing(
+    production: Settings, airflow: Airflow
+) -> None:
+    run = trigger(airflow, FIRST_NIGHT)
+    until(lambda: "RUNNING" in run_states(production, FIRST_NIGHT), 600)
+    killed, left = kill_the_trainer(production)
+    began = time.monotonic()
+    until(lambda: tries(airflow, run) == 2, 120)
+    assert time.monotonic() - began < 90, "noticed in half a minute, retried ten seconds later"
+    assert succeeded(finish(airflow, "nightly", run), "ncf")
+    assert sorted(run_states(production, FIRST_NIGHT)) == ["FINISHED", "KILLED"]
+    assert killed not in Stack(production).running() and left in Stack(production).running()
+    assert Stack(production).died() == [killed]
+
+
+def kill_the_trainer(config: Settings) -> tuple[str, str]:
+    """SIGKILL for the worker that trains and all below it, as when its machine is lost; its name and the other's."""
+    workers = {name: leader for name, leader in Stack(config).running().items() if name.startswith("worker-")}
+    families = {name: [leader, *leader.children(recursive=True)] for name, leader in workers.items()}
+    (killed,) = (name for name, family in families.items() if any(trains(p) for p in family))
+    for process in families[killed]:
+        process.kill()
+    (left,) = set(workers) - {killed}
+    return killed, left
+
+
+def trains(process: psutil.Process) -> bool:
+    try:
+        return "training.run" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def test_the_night_is_in_the_bucket_and_no_lake_or_model_under_home(
+    production: Settings, airflow: Airflow
+) -> None:
+    assert open_lake(production).last_day() == FIRST_NIGHT
+    assert "report.json" in shared(production).names(f"nights/{FIRST_NIGHT}")
+    assert not (production.home / "lake").exists()
+    assert not [path for path in (production.home / "mlflow").rglob("*.safetensors")]
+
+
+def tries(airflow: Airflow, run: str) -> int:
+    return max(t["try_number"] for t in airflow.tasks("nightly", run) if t["task_id"] == "train_recommender")
+
+
+def test_up_starts_the_dead_worker_again_and_nothing_else(production: Settings, airflow: Airflow) -> None:
+    (dead,) = Stack(production).died()
+    assert up(production) == [dead]
+    time.sleep(10)  # it refuses to start beside one of its name, after it has asked around
+    assert Stack(production).died() == []
+
+
+def test_stopping_leaves_no_process_behind(production: Settings, airflow: Airflow) -> None:
+    family = [p for leader in Stack(production).running().values() for p in [leader, *leader.children(True)]]
+    Stack(production).down(lambda _: None)
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
