@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,7 @@ def leading(config: Settings, *helper: str) -> Iterator[Team]:
         meeting = "env://" if under_torchrun() else f"file://{folder}/meeting"
         helpers = [] if under_torchrun() else _start(config, helper, size, meeting)
         try:
+            _await(helpers, Path(folder))
             with _joined(meeting, 0, size) as team:
                 yield team
                 team.told(None)  # no further work
@@ -120,6 +123,8 @@ def leading(config: Settings, *helper: str) -> Iterator[Team]:
 def following() -> Iterator[Team]:
     """This process's place in the team that its surroundings name."""
     meeting = os.environ.get("NIGHTSHIFT_MEETING", "env://")
+    if meeting.startswith("file://"):
+        (Path(meeting.removeprefix("file://")).parent / f"here-{os.environ['RANK']}").touch()
     with _joined(meeting, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) as team:
         yield team
 
@@ -140,6 +145,18 @@ def _start(config: Settings, helper: Sequence[str], size: int, meeting: str) -> 
         )
         for rank in range(1, size)
     ]
+
+
+def _await(helpers: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
+    """Until each helper has imported what it needs: one that fails at that would leave the meeting waiting."""
+    while len(list(folder.glob("here-*"))) < len(helpers):
+        ended = [one.returncode for one in helpers if one.poll() is not None]
+        if ended:
+            raise TeamError(
+                f"a process that was to share the training ended with status {ended[0]} before it came; the log above "
+                "says why"
+            )
+        time.sleep(0.1)
 
 
 @contextmanager

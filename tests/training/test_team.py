@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from nightshift.errors import SettingsError
+from nightshift.errors import SettingsError, TeamError
+from nightshift.settings import Settings
 from training.run import main
-from training.team import ALONE, follows
+from training.team import ALONE, follows, leading
 
 
 def test_alone_nothing_is_sent_and_nothing_changes() -> None:
@@ -39,3 +40,12 @@ def test_a_family_that_cannot_be_shared_refuses_torchrun_in_words(
     monkeypatch.setattr(sys, "argv", ["training.run", family, "--night", "2026-09-28"])
     with pytest.raises(SettingsError, match=f"{family} trains in one process: run it without torchrun"):
         main()
+
+
+def test_a_helper_that_fails_before_it_comes_ends_the_training_at_once() -> None:
+    config = Settings(_env_file=None, train_processes=2)  # type: ignore[call-arg]
+    with (
+        pytest.raises(TeamError, match="ended with status 1 before it came"),
+        leading(config, "training.nothing"),
+    ):
+        pass
