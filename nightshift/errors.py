@@ -10,6 +10,7 @@
     │   └── NoDataError        a seat has too little data, or no family: not a failure, it is left out
     ├── StoreError             what machines share cannot be reached, or holds something damaged (names the URL)
     ├── FeatureError           features are missing, stale, or not built for a day
+    ├── TeamError              a process of a shared training ended, or says nothing any more
     ├── BaseModelError         the language seat's base model cannot be had, or an adapter does not fit it
     ├── EventLogError          the event log cannot be read or written; nothing was stored
     ├── RegistryError          MLflow is unreachable, or has no such version
@@ -65,6 +66,10 @@ class StoreError(NightshiftError):
 
 
 class FeatureError(NightshiftError):
+    pass
+
+
+class TeamError(NightshiftError):
     pass
 
 

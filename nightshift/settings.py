@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     )
 
     # The recommender seat
+    train_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share the training of a family that can be shared: ncf, on CPUs.",
+    )
     recommender_memory_gb: float | None = Field(
         None,
         gt=0,

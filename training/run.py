@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift import retrains, studies
 from nightshift.commands import emit, run_command
+from nightshift.errors import SettingsError
 from nightshift.lake import open_lake
 from nightshift.packages import package_digest
 from nightshift.seats import SEATS
@@ -32,6 +33,7 @@ from training.exams import examiner
 from training.families import FAMILIES, Family
 from training.lineage import listed
 from training.recipe import LogEpoch, Night, Setup, Trained
+from training.team import follows, under_torchrun
 
 if TYPE_CHECKING:
     from nightshift.registry import Registry
@@ -61,7 +63,7 @@ def train(
     exams = examiner(family.seat)
     night = exams.night(lake, day, config, smoke=smoke)
     if no_exam:
-        night = replace(night, train_end=day, exam_start=day + timedelta(days=1))
+        night = _without_exam(night)
     from nightshift.registry import Registry
     from training.tracking import code_tags, open_run
 
@@ -222,6 +224,14 @@ def main() -> None:
     options = parser.parse_args()
     config = settings()
     family = FAMILIES[options.family]
+    if under_torchrun():
+        recipe: Any = family.load()
+        if not hasattr(recipe, "assist"):
+            raise SettingsError(f"{family.name} trains in one process: run it without torchrun")
+        if follows():
+            night = examiner(family.seat).night(open_lake(config), options.night, config, smoke=options.smoke)
+            recipe.assist(_without_exam(night) if options.no_exam else night, config)
+            return
     result = train(
         family,
         options.night,
@@ -232,6 +242,10 @@ def main() -> None:
         full=options.full,
     )
     emit(config, options.night, f"{'no-exam' if options.no_exam else 'train'}-{family.name}", result)
+
+
+def _without_exam(night: Night) -> Night:
+    return replace(night, train_end=night.night, exam_start=night.night + timedelta(days=1))
 
 
 def _run() -> None:

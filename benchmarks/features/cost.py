@@ -25,7 +25,7 @@ from feature_repo.build import compute
 from feature_repo.engines import open_engine
 from nightshift.commands import quiet_libraries
 from nightshift.contracts.features import ITEM_VIEW, USER_VIEW
-from nightshift.lake import Lake
+from nightshift.lake import open_lake
 from nightshift.settings import Settings
 
 VIEWED = (USER_VIEW, ITEM_VIEW)
@@ -33,16 +33,16 @@ CLOSE = 1e-5  # half a millisecond, in minutes: ours square session lengths in w
 
 
 def ours(home: Path) -> dict[str, Any]:
-    config = Settings(_env_file=None, home=home)  # type: ignore[call-arg]
+    config = _settings(home)
     with open_engine(config) as engine:
-        found = compute(Lake(config.lake_dir), world.LAST, engine, VIEWED)
+        found = compute(open_lake(config), world.LAST, engine, VIEWED)
     for view, table in found.items():
         pq.write_table(table, _written(home, "ours", view))
     return {view: table.num_rows for view, table in found.items()}
 
 
 def pandas(home: Path) -> dict[str, Any]:
-    found = dict(zip(VIEWED, by_pandas.features(Lake(home / "lake"), world.LAST), strict=True))
+    found = dict(zip(VIEWED, by_pandas.features(open_lake(_settings(home)), world.LAST), strict=True))
     for view, frame in found.items():
         frame.reset_index().to_parquet(_written(home, "pandas", view), index=False)
     return {view: len(frame) for view, frame in found.items()}
@@ -65,6 +65,10 @@ def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
         return bool(one.cast(pa.string()).equals(other.cast(pa.string())))
     left, right = (part.cast(pa.float64()).to_numpy() for part in (one, other))
     return bool(np.allclose(left, right, rtol=1e-9, atol=CLOSE, equal_nan=True))
+
+
+def _settings(home: Path) -> Settings:
+    return Settings(_env_file=None, home=home)  # type: ignore[call-arg]
 
 
 def _written(home: Path, by: str, view: str) -> Path:

@@ -19,6 +19,7 @@ from nightshift.errors import SettingsError
 from training.ncf.data import Window, draw_negatives
 from training.ncf.model import TOWERS, NeuMF, Sizes
 from training.ncf.predictor import UNKNOWN, standardise
+from training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """`row` [b, 1 + K]: the positive first. `weight` [b]. The rest as `NeuMF.forward` takes it."""
+    """`row` [b, 1 + K]: the positive first. `weight` [b]. The rest as `NeuMF.forward` takes it.
+
+    whole, whole_weight: rows of the batch, and their weight, that this is a part of where a team shares it.
+    """
 
     user: Tensor
     user_x: Tensor
     row: Tensor
     item_x: Tensor
     weight: Tensor
+    whole: int
+    whole_weight: Tensor
 
 
 def fit(
@@ -84,10 +90,13 @@ def fit(
     device: torch.device,
     after_epoch: Callable[[int, float, NeuMF, Inputs], bool],
     start: Callable[[NeuMF], None] = lambda model: None,
+    team: Team = ALONE,
 ) -> tuple[NeuMF, Inputs]:
     """Train for at most `epochs`; `after_epoch(epoch, loss, model, inputs)` answers whether to go on.
 
     start: changes the weights before the first epoch, to begin elsewhere than at noise.
+    team: who shares each batch. All draw the same epoch and begin with the leader's weights; the gradients of their
+        parts add up to the batch's, so each makes the same step. Only the leader's `start` and `after_epoch` count.
 
     Raises:
         SettingsError: there are no such towers, or no such loss.
@@ -101,6 +110,7 @@ def fit(
     inputs = prepare(window, device)
     model = NeuMF(_sizes(window, hyper, inputs), inputs.category[1:]).to(device)
     start(model)
+    team.share([*model.parameters()])
     optimiser = torch.optim.AdamW(
         [one for one in model.parameters() if one.requires_grad],
         lr=hyper.learning_rate,
@@ -110,14 +120,16 @@ def fit(
     taken = np.unique(window.met[:, 0] * (len(window.items) + 1) + window.met[:, 1])
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
-        for batch in _batches(window, inputs, hyper, taken, random):
+        for batch in _batches(window, inputs, hyper, taken, random, team):
             loss = LOSSES[hyper.loss](model, batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             _add_l2(model, batch, hyper.l2)
+            team.add_up([one.grad for one in model.parameters() if one.grad is not None])
             optimiser.step()
-            total += loss.detach() * len(batch.user)
-        if not after_epoch(epoch, float(total) / len(window.user), model, inputs):
+            total += loss.detach() * batch.whole
+        team.add_up([total])
+        if not team.told(team.leads and after_epoch(epoch, float(total) / len(window.user), model, inputs)):
             break
     return model, inputs
 
@@ -154,9 +166,10 @@ def prepare(window: Window, device: torch.device) -> Inputs:
 
 
 def _batches(
-    window: Window, inputs: Inputs, hyper: Hyper, taken: np.ndarray, random: np.random.Generator
+    window: Window, inputs: Inputs, hyper: Hyper, taken: np.ndarray, random: np.random.Generator, team: Team
 ) -> Iterator[Batch]:
-    """One epoch: all of its order, negatives and dropped ids drawn at once, then cut into batches."""
+    """One epoch: all of its order, negatives and dropped ids drawn at once, then cut into batches; of each, every
+    `team.size`-th row from `team.rank` on."""
     device, rows = inputs.user.device, len(window.user)
     offered = window.offered[window.day]
     order = random.permutation(rows)
@@ -174,21 +187,24 @@ def _batches(
     row = torch.where(new, inputs.category[items], items + inputs.categories)
     user_row, day, weight = inputs.user_row[places], inputs.day[places], inputs.weight[places]
     for start in range(0, rows, hyper.batch):
-        part = slice(start, start + hyper.batch)
+        stop = min(start + hyper.batch, rows)
+        part = slice(start + team.rank, stop, team.size)
         yield Batch(
             user=user[part],
             user_x=torch.where(blanks[part, None], missing, inputs.user_x[user_row[part]]),
             row=row[part],
             item_x=inputs.item_x[day[part, None], items[part]],
             weight=weight[part],
+            whole=stop - start,
+            whole_weight=weight[start:stop].sum(),
         )
 
 
 def _softmax(model: NeuMF, batch: Batch) -> Tensor:
-    """Weighted mean of −log softmax of the positive among its row's candidates."""
+    """Weighted mean of −log softmax of the positive among its row's candidates: this part's share of it."""
     scores = model(batch.user, batch.user_x, batch.row, batch.item_x)
     losses = -torch.log_softmax(scores, dim=1)[:, 0]
-    return (losses * batch.weight).sum() / batch.weight.sum()
+    return (losses * batch.weight).sum() / batch.whole_weight
 
 
 def _bce(model: NeuMF, batch: Batch) -> Tensor:
@@ -197,7 +213,8 @@ def _bce(model: NeuMF, batch: Batch) -> Tensor:
     wanted = torch.zeros_like(scores)
     wanted[:, 0] = 1
     weight = batch.weight[:, None].expand_as(scores)
-    return torch.nn.functional.binary_cross_entropy_with_logits(scores, wanted, weight) / batch.weight.mean()
+    entropies = torch.nn.functional.binary_cross_entropy_with_logits(scores, wanted, weight, reduction="sum")
+    return entropies / scores.shape[1] / batch.whole_weight
 
 
 LOSSES = {"softmax": _softmax, "bce": _bce}
@@ -221,7 +238,7 @@ def _add_l2(model: NeuMF, batch: Batch, l2: float) -> None:
     for table, used in tables:
         if table.weight.grad is None:  # of a tower that is switched off
             continue
-        table.weight.grad.addcmul_(table.weight.detach(), used.unsqueeze(1), value=2 * l2 / len(batch.user))
+        table.weight.grad.addcmul_(table.weight.detach(), used.unsqueeze(1), value=2 * l2 / batch.whole)
 
 
 def _put(values: np.ndarray, device: torch.device) -> Tensor:

@@ -4,6 +4,8 @@ The last training days are the validation split: in time, as in life. Fitting st
 risen for a while; then the model is fitted again on *all* training days for the best number of epochs, because
 the newest days say most (leaving them out costs 1.3 to 1.5 points of HR@10 on MovieLens-1M).
 
+With NIGHTSHIFT_TRAIN_PROCESSES, or under torchrun, several processes share each fit (together.py).
+
 Where an earlier version can be gone on from (`setup.warm`, state.py) there is no search: a few epochs over the whole
 window, at a lower rate, start from what it knew.
 
@@ -28,16 +30,18 @@ from nightshift.settings import Settings
 from training.calibration import Looked, calibrate, look
 from training.exams.ranking import Exam, score_model
 from training.meetings import reference_rows
-from training.ncf import explain, large_recipe, state
+from training.ncf import explain, large_recipe, state, together
 from training.ncf.data import ITEM_COLUMNS, USER_COLUMNS, Window, read_window
-from training.ncf.fit import Hyper, Inputs, fit
+from training.ncf.fit import Hyper, Inputs
 from training.ncf.model import NeuMF
 from training.ncf.package import in_memory, write
 from training.ncf.state import UnfitStateError
+from training.ncf.together import fit_together
 from training.pictures import beeswarm
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 from training.rehearsal import validation_exam, validation_start
 from training.spaces import Between, Goal, OneOf, Rehearse, Space
+from training.team import ALONE, Team, leading, under_torchrun
 
 
 @dataclass
@@ -83,6 +87,11 @@ class NCF:
         setup: Setup = AS_ALWAYS,
     ) -> Trained:
         size = large_recipe.wanted(open_lake(settings), night)
+        if size and (settings.train_processes > 1 or under_torchrun()):
+            raise SettingsError(
+                f"night {night.night}: {size.users + size.items} ids and {size.rows} interactions take the large path, "
+                "which trains in one process: set NIGHTSHIFT_TRAIN_PROCESSES=1"
+            )
         if size:  # what a study found for this way, and its state, mean nothing there
             return large_recipe.train(
                 night, settings, workdir, size, smoke=smoke, seed=seed, log_epoch=log_epoch
@@ -94,16 +103,17 @@ class NCF:
         lake, store = open_lake(settings), featurestore.open_store(settings)
         window = read_window(lake, store, night.train_start, night.train_end, night.met_from)
         began, fitted, fresh = time.process_time(), None, ""
-        if setup.warm is not None:
-            try:
-                fitted = _go_on(setup.warm, window, hyper, seed, device, log_epoch)
-            except UnfitStateError as why:
-                fresh = str(why)
-        if fitted is None:
-            cut = validation_start(lake, night, window.days, settings)
-            exam = validation_exam(lake, store, window.days, cut, settings)
-            search = _search(window, exam, hyper, cut, seed, device, log_epoch)
-            fitted = search, *_refit(window, hyper, search.best, seed, device, log_epoch)
+        with leading(settings, *together.command(night)) as team:
+            if setup.warm is not None:
+                try:
+                    fitted = _go_on(setup.warm, window, hyper, seed, device, log_epoch, team)
+                except UnfitStateError as why:
+                    fresh = str(why)
+            if fitted is None:
+                cut = validation_start(lake, night, window.days, settings)
+                exam = validation_exam(lake, store, window.days, cut, settings)
+                search = _search(window, exam, hyper, cut, seed, device, log_epoch, team)
+                fitted = search, *_refit(window, hyper, search.best, seed, device, log_epoch, team)
         search, model, inputs = fitted
         fit_cpu_s = time.process_time() - began
         pictures: dict[str, Any] = {
@@ -122,6 +132,7 @@ class NCF:
                 **asdict(hyper),
                 "epochs": search.best,
                 "device": device.type,
+                "processes": team.size,
                 "users": len(window.users),
                 "items": len(window.items),
                 "positives": len(window.user),
@@ -136,6 +147,10 @@ class NCF:
             figures=pictures,
             folders={"state": state.save(model, window, hyper, search.looked, workdir / "state")},
         )
+
+    def assist(self, night: Night, settings: Settings) -> None:
+        """Take part in a training that another process leads; under torchrun, every process but the first."""
+        together.assist(settings, night)
 
     def rehearsal(self, night: Night, settings: Settings) -> Rehearse:
         """See `training.spaces.Studied`."""
@@ -171,6 +186,7 @@ def _search(
     seed: int,
     device: torch.device,
     log_epoch: LogEpoch,
+    team: Team = ALONE,
 ) -> Search:
     """Fit on all but the validation days until their NDCG@10 stops rising."""
     if exam is None:
@@ -188,22 +204,43 @@ def _search(
         log_epoch(epoch, {"loss": loss, **{f"val_{name}": value for name, value in metrics.items()}})
         return epoch - search.best < hyper.patience
 
-    fit(early, hyper, epochs=hyper.max_epochs, seed=seed, device=device, after_epoch=after_epoch)
+    fit_together(
+        team,
+        window,
+        hyper,
+        cut=cut,
+        epochs=hyper.max_epochs,
+        seed=seed,
+        device=device,
+        after_epoch=after_epoch,
+    )
     return search
 
 
 def _refit(
-    window: Window, hyper: Hyper, epochs: int, seed: int, device: torch.device, log_epoch: LogEpoch
+    window: Window,
+    hyper: Hyper,
+    epochs: int,
+    seed: int,
+    device: torch.device,
+    log_epoch: LogEpoch,
+    team: Team,
 ) -> tuple[NeuMF, Inputs]:
     def after_epoch(epoch: int, loss: float, model: NeuMF, inputs: Inputs) -> bool:
         log_epoch(epoch, {"refit_loss": loss})
         return True
 
-    return fit(window, hyper, epochs=epochs, seed=seed, device=device, after_epoch=after_epoch)
+    return fit_together(team, window, hyper, epochs=epochs, seed=seed, device=device, after_epoch=after_epoch)
 
 
 def _go_on(
-    warm: Path, window: Window, hyper: Hyper, seed: int, device: torch.device, log_epoch: LogEpoch
+    warm: Path,
+    window: Window,
+    hyper: Hyper,
+    seed: int,
+    device: torch.device,
+    log_epoch: LogEpoch,
+    team: Team,
 ) -> tuple[Search, NeuMF, Inputs]:
     """Start from an earlier version's state, all of it known to be from before tonight's exam."""
     search = Search(best=hyper.warm_epochs, looked=state.looked(warm))
@@ -218,8 +255,15 @@ def _go_on(
         return True
 
     gentle = replace(hyper, learning_rate=hyper.warm_rate)
-    model, inputs = fit(
-        window, gentle, epochs=search.best, seed=seed, device=device, after_epoch=after_epoch, start=start
+    model, inputs = fit_together(
+        team,
+        window,
+        gentle,
+        epochs=search.best,
+        seed=seed,
+        device=device,
+        after_epoch=after_epoch,
+        start=start,
     )
     return search, model, inputs
 

@@ -27,6 +27,8 @@ def batch(rows: list[list[int]]) -> Batch:
         row=torch.tensor(rows),
         item_x=torch.randn(count, width, 4),
         weight=torch.ones(count),
+        whole=count,
+        whole_weight=torch.tensor(float(count)),
     )
 
 
@@ -81,7 +83,8 @@ def test_one_tower_alone_scores_as_both_do_with_the_other_silent_and_leaves_the_
 def test_the_papers_cross_entropy_asks_for_a_one_of_the_positive_and_zeros_of_the_others(
     model: NeuMF,
 ) -> None:
-    b = replace(batch([[3, 4, 4], [6, 2, 5]]), weight=torch.tensor([1.0, 3.0]))
+    weight = torch.tensor([1.0, 3.0])
+    b = replace(batch([[3, 4, 4], [6, 2, 5]]), weight=weight, whole_weight=weight.sum())
     scores = model(b.user, b.user_x, b.row, b.item_x)
     chance = torch.sigmoid(scores)
     each = -torch.cat([chance[:, :1].log(), (1 - chance[:, 1:]).log()], dim=1)
