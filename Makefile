@@ -23,7 +23,9 @@ stop:  ## stop the embedded stack in the order that loses nothing
 	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down; \
 	else echo "Nothing runs: nothing is installed in .venv yet."; fi
 
+# Spark is 0.4 GB that only its tests and those who choose it need: `make run` does without.
 test: install  ## every test, the checks included
+	@"$(PYTHON)" -m nightshift.bootstrap spark
 	@$(BIN)/python -m pytest -n 2
 
 check: install  ## ruff, mypy, import-linter

@@ -23,7 +23,7 @@ from nightshift.settings import Settings
 
 
 class Engine:
-    """DuckDB in this process; `connection` is its Ibis backend."""
+    """DuckDB in this process; `connection` is its Ibis backend. `feature_repo.spark` is the other one."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -33,7 +33,7 @@ class Engine:
         paths = lake.paths(table, start, end)
         if not paths:
             columns = [(column.name, column.type) for column in CONTRACTS[table].columns]
-            return ibis.memtable(pa.schema([*columns, ("day", pa.date32())]).empty_table())
+            return self.empty(pa.schema([*columns, ("day", pa.date32())]))
         found = self.files(paths)
         return found.mutate(day=found.day.cast("date"))
 
@@ -52,21 +52,44 @@ class Engine:
         found: ir.Table = self.connection.read_parquet(paths, hive_partitioning=True)
         return found
 
+    def empty(self, schema: pa.Schema) -> ir.Table:
+        return ibis.memtable(schema.empty_table())
+
     def arrow(self, expression: ir.Table) -> pa.Table:
+        """The rows of an expression, in its order."""
         found: pa.Table = self.connection.to_pyarrow(expression)
         return found
 
 
 @contextmanager
 def open_engine(settings: Settings) -> Iterator[Engine]:
-    """The engine for a while. One at a time under a home: what it leaves on disk is swept away before and after."""
+    """The engine that the settings name, for a while.
+
+    One at a time under a home: what it leaves on disk is swept away before and after.
+
+    Raises:
+        FeatureError: the engine is not installed, or does not start.
+    """
     spill = settings.home / "spill"
     shutil.rmtree(spill, ignore_errors=True)
-    connection = ibis.duckdb.connect(
-        temp_directory=str(spill), memory_limit=f"{settings.features_memory_gb}GiB"
-    )
+    try:
+        if settings.features_engine == "spark":
+            from feature_repo.spark import open_spark
+
+            with open_spark(settings, spill) as engine:
+                yield engine
+        else:
+            with open_duckdb(settings, spill) as engine:
+                yield engine
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextmanager
+def open_duckdb(settings: Settings, spill: Path) -> Iterator[Engine]:
+    limit = f"{settings.features_memory_gb}GiB"
+    connection = ibis.duckdb.connect(temp_directory=str(spill), memory_limit=limit)
     try:
         yield Engine(connection)
     finally:
         connection.disconnect()
-        shutil.rmtree(spill, ignore_errors=True)

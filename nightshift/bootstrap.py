@@ -1,6 +1,6 @@
 """Makes `.venv` what the lock says. Standard library only: this runs before anything is installed.
 
-    python3.11 -m nightshift.bootstrap
+    python3.11 -m nightshift.bootstrap [spark]     # with what requirements-spark.lock says too
 
 Packages come from where pip's settings say; uv, which installs them, is told the same. Torch alone has several
 builds: one that find-links offers is taken as it is; with an NVIDIA driver the registry's CUDA build; otherwise
@@ -27,6 +27,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 VENV = Path(os.environ.get("NIGHTSHIFT_VENV") or PROJECT / ".venv")
 LOCK = PROJECT / "requirements.lock"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu/torch/"
+INSTALL = ("-m", "uv", "pip", "install", "--quiet")
 AGAIN = "Once that is mended, run it again: it goes on where it stopped."
 # uv's variable for each of pip's options, and what separates its values.
 UV_NAMES = {
@@ -43,6 +44,8 @@ def main() -> None:
         sys.exit(f"Nightshift needs Python 3.11, and this is {found}: give make PYTHON=/path/to/python3.11")
     try:
         bootstrap()
+        for extra in sys.argv[1:]:
+            install_extra(extra)
     except subprocess.CalledProcessError as error:
         said = (error.output or b"").decode(errors="replace").strip().rpartition("\n")[2]  # of ensurepip
         hint = "On Debian: apt install python3.11-venv." if "named ensurepip" in said else f"{said} {AGAIN}"
@@ -59,18 +62,36 @@ def bootstrap() -> None:
     if python.exists() and stamp.exists() and stamp.read_text() == wanted():
         return
     print(f"Installing Nightshift's packages into {VENV} (once; a few minutes) …", file=sys.stderr)
-    pip = (python, "-m", "pip")
-    probe = (*pip, "--version")
+    probe = (python, "-m", "pip", "--version")
     if not python.exists() or subprocess.run(probe, capture_output=True, check=False).returncode:
         # Cleared only if it was begun as an environment: another folder's files are not ours to remove.
         venv.create(VENV, clear=(VENV / "pyvenv.cfg").exists(), with_pip=True)
-    run(*pip, "install", "--quiet", "uv>=0.9")
-    listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
-    environment = uv_environment(pip_settings(listing), dict(os.environ))
-    install = (python, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    run(python, "-m", "pip", "install", "--quiet", "uv>=0.9")
+    environment = environment_of(python)
+    install = (python, *INSTALL, "--python", python)
     run(*install, "--compile-bytecode", *torch_build(environment), "-r", LOCK, env=environment)
     run(*install, "--no-deps", "-e", PROJECT, env=environment)
     stamp.write_text(wanted())
+
+
+def install_extra(name: str) -> None:
+    """Install what requirements-<name>.lock says beside the rest, unless it is there."""
+    lock, stamp = PROJECT / f"requirements-{name}.lock", VENV / f"nightshift-{name}.lock"
+    if not lock.exists():
+        sys.exit(f"There is no {lock.name}: `{name}` is nothing that can be installed.")
+    if stamp.exists() and stamp.read_text() == lock.read_text():
+        return
+    print(f"Installing what {lock.name} says into {VENV} (once; about a minute) …", file=sys.stderr)
+    python = VENV / "bin" / "python"
+    run(python, *INSTALL, "--python", python, "--no-deps", "-r", lock, env=environment_of(python))
+    stamp.write_text(lock.read_text())
+
+
+def environment_of(python: Path) -> dict[str, str]:
+    """The variables for uv, by what the pip of `python` was told."""
+    command: list[str | Path] = [python, "-m", "pip", "config", "list"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return uv_environment(pip_settings(listing), dict(os.environ))
 
 
 def wanted() -> str:

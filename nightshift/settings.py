@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     store_url: str | None = Field(
         None,
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#@:]*)?$",
-        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home.",
+        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home. Endpoint "
+        "and keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
     )
     feast_project: str = Field(
         "nightshift",
@@ -93,6 +94,13 @@ class Settings(BaseSettings):
     )
 
     # Features
+    features_engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="What the feature pipelines run on; spark needs requirements-spark.lock and Java.",
+    )
+    spark_master: str = Field(
+        "local[*]", description="Where Spark runs: local[*], local[2], or a cluster's master URL."
+    )
     features_memory_gb: float = Field(
         4.0,
         gt=0,

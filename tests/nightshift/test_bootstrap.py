@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from nightshift import bootstrap
 from nightshift.settings import PROJECT
@@ -200,3 +202,28 @@ def test_make_help_tells_every_target(project: Path) -> None:
     ]
     told = [line.split()[0] for line in make(project, "help").stdout.splitlines()]
     assert sorted(told) == sorted(targets.split()[1:])
+
+
+def test_an_extra_is_installed_once_and_an_unknown_one_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[object, ...]] = []
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    monkeypatch.setattr(bootstrap, "environment_of", lambda python: {})
+    monkeypatch.setattr(bootstrap, "run", lambda *command, env: ran.append(command))
+    bootstrap.install_extra("spark")
+    bootstrap.install_extra("spark")
+    (command,) = ran
+    assert command[-1] == PROJECT / "requirements-spark.lock" and "--no-deps" in command
+    with pytest.raises(SystemExit, match=r"requirements-sprak.lock"):
+        bootstrap.install_extra("sprak")
+
+
+def test_the_locks_share_no_package_and_the_second_one_keeps_to_the_project_file() -> None:
+    first, second = (
+        dict(line.split("==") for line in (PROJECT / name).read_text().splitlines())
+        for name in ("requirements.lock", "requirements-spark.lock")
+    )
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (wanted,) = map(Requirement, extras["spark"])
+    assert not set(first) & set(second) and second[wanted.name] in wanted.specifier

@@ -8,8 +8,9 @@ namespaces of its own (container.py), with the rooms and the packages that its i
 one loopback network that nobody outside reaches, and end with this process.
 
 What stands in: PostgreSQL from a wheel and Redis from this machine for their images, and their entrypoint by
-postgres.sh; `localbucket`, which checks no keys, for MinIO and its one-shots. What is not run: Grafana, the card,
-images and their base, limits of memory and processes. The market is made small by settings.env, as an operator would.
+postgres.sh; Debian's Prometheus, where it is installed; `localbucket`, which checks no keys, for MinIO and its
+one-shots. What is not run: Grafana, the card, images and their base, limits of memory and processes. The market is made
+small by settings.env, as an operator would.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ INSIDE = "NIGHTSHIFT_NATIVE"  # set in the namespaces, where this program calls 
 NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 OWN = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child")
 PROFILES = {"core", "monitoring"}
-NOT_RUN = {"grafana", "own", "bucket"}
+NOT_RUN = {"grafana", "own", "bucket"} | (set() if shutil.which("prometheus") else {"prometheus"})
 NOBODY = 65534
 # Where the links of the images' environments lead, and the interpreter itself, which may be anybody's.
 PYTHON = [(path, path, False) for path in (sys.prefix, sys.base_prefix)]
@@ -400,7 +401,7 @@ def run(folder: Path) -> dict[str, Any]:
         say("everything is healthy; a night")
         told["night"] = night(box)
         told["answers"] = answers()
-        told["watched"] = watched()
+        told["watched"] = watched() if "prometheus" in box.running else None
         told["kept"] = kept(box)
         told["leaks"] = leaks(box)
         say("stopping")

@@ -36,7 +36,10 @@ def attributions(
     random: np.random.Generator,
     explained: int = EXPLAINED,
 ) -> Any:
-    """SHAP values (`shap.Explanation`) of some pairs' leads, exact: see `training.history.attributions`."""
+    """SHAP values (`shap.Explanation`) of some pairs' leads, exact: see `training.history.attributions`.
+
+    Explained is the score times how many things its user liked, which is linear in them and ranks the same.
+    """
     users, items = len(window.users), len(window.items)
     given = arrays["near_weight"], arrays["near_item"], arrays["near_start"]
     near = csr_matrix(given, shape=(items, items))  # row: the item that is scored

@@ -2,8 +2,11 @@
 
 It imports neither torch nor Nightshift and loads no pickle.
 
-    score(user, item) = Σ similarity(met, item) over what the user met and the item has as a neighbour
-                        + tie_break · the item's place by popularity, 1 for the first
+    score(user, item) = ( Σ similarity(met, item) over what the user met and the item has as a neighbour
+                          + tie_break · the item's place by popularity, 1 for the first ) / things the user met
+
+Dividing ranks nothing. But confidence goes by how far scores are apart, and sums grow apart with every item: the model
+that serves knows more days than the one that was calibrated, and said a point more than came true.
 
 What a request says that the user met lately joins what is known of them, each item once; of a stranger it is all there
 is. Who has met nothing at all gets what is popular; so does everybody among items that no neighbour speaks for.
@@ -83,6 +86,7 @@ class ItemKNN(PythonModel):
         shape = (len(liked), len(self.items))
         history = csr_matrix((np.ones(len(columns), np.float32), columns, starts), shape=shape)
         scores: np.ndarray = (history @ self._speaks_for).toarray() + self._popular
+        scores /= np.maximum(np.diff(starts), 1)[:, None]
         return scores.astype(np.float32, copy=False)
 
     def reason(self, user_id: str, column: int, recent_items: Sequence[str] = ()) -> str:

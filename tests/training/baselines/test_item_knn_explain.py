@@ -20,7 +20,8 @@ def test_the_parts_and_the_base_sum_to_the_items_lead_exactly() -> None:
     found = explain.attributions(given, hyper, arrays, np.random.default_rng(1), explained=40)
     model = ItemKNN()
     model.set_up(asdict(hyper), arrays, given.users, given.items)
-    scores = model.score(pd.DataFrame({"user_id": given.users}))
+    liked = np.array([[max(1, len(model._liked(user)))] for user in given.users])
+    scores = model.score(pd.DataFrame({"user_id": given.users})) * liked
     leads = scores - scores.mean(axis=1, keepdims=True)
 
     total = found.base_values + found.values.sum(axis=1)
