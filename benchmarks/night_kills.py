@@ -116,9 +116,9 @@ def disturbed(config: Settings, night: date, writes: dict[str, int], kills: int,
     return told
 
 
-def feedback(config: Settings) -> None:
-    """What users did before the night, so that there is something to lose."""
-    at = datetime(config.market_start.year, config.market_start.month, config.market_start.day, 9, tzinfo=UTC)
+def feedback(config: Settings, night: date) -> None:
+    """What users did on the night's day, so that there is something to lose."""
+    at = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
     log = EventLog(config.eventlog_uri)
     log.append(
         [{"event_id": f"told-{n}", "user_id": f"u{n:06d}", "item_id": "i000001", "kind": "click", "at": at,
@@ -170,22 +170,22 @@ def digest_of_values(path: Path) -> str:
 
 
 def small_market(home: Path, **more: Any) -> Settings:
+    sizes = {"market_users": 300, "market_items": 120, "market_topics": 40, "history_days": 8}
     return Settings(
-        _env_file=None, home=home, market_users=300, market_items=120, market_topics=40, market_conversations=0,
-        history_days=8, mlflow_port=free_port(), **more,
-    )  # type: ignore[call-arg]  # fmt: skip
+        _env_file=None, home=home, market_conversations=0, mlflow_port=free_port(), **{**sizes, **more}
+    )  # type: ignore[call-arg]
 
 
 def measure(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     names = (*DATA, "train", "gate")
     found, told, writes = {}, [], {}
     for which in ("undisturbed", "killed"):
-        config = small_market(folder / which)
+        config = small_market(folder / which, market_users=600, market_items=200, history_days=14)
         night = config.market_start + timedelta(days=config.history_days - 1)
         stack = Stack(config, only=("mlflow",))
         try:
             stack.up(lambda _: None)
-            feedback(config)
+            feedback(config, night)
             if which == "undisturbed":
                 writes = undisturbed(config, night, names)
             else:

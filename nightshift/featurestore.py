@@ -352,13 +352,22 @@ def _as_of(store: FeatureStore, view: str, asked: pd.DataFrame, key: str, names:
             }
         )
     )
-    past = ibis.read_parquet(source.path)
+    past = ibis.read_parquet(_readable(store, source, asked[TIMESTAMP].min() - good))
     near = past[TIMESTAMP].between(asked[TIMESTAMP].min() - good, asked[TIMESTAMP].max())
     past = past.filter(near).select(key, *names, known=TIMESTAMP)
     joined = rows.asof_join(past, on=rows["at"] >= past["known"], predicates=key)
     found = joined.select("row", "known", *names).to_pyarrow().sort_by("row").to_pandas()
     too_old = asked[TIMESTAMP] - found["known"] > good  # False where nothing was known
     return found[names].mask(too_old)
+
+
+def _readable(store: FeatureStore, source: Any, since: pd.Timestamp) -> str:
+    """Where this machine reads a source's partitions that may tell of `since` or later; a bucket's are fetched."""
+    if not hasattr(store.config.offline_store, "store_url"):
+        return str(source.path)
+    from nightshift.offline import local
+
+    return local(store.config, source, since.date()).path
 
 
 def online(

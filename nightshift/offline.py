@@ -54,7 +54,7 @@ class PartitionsOfflineStore(DuckDBOfflineStore):
         config: RepoConfig, data_source: DataSource, *rest: Any, **more: Any
     ) -> RetrievalJob:
         since = more["start_date"].date() if more.get("start_date") else date.min
-        there = _local(config, data_source, since)
+        there = local(config, data_source, since)
         return DuckDBOfflineStore.pull_all_from_table_or_query(config, there, *rest, **more)
 
 
@@ -63,11 +63,11 @@ def _at_hand(config: RepoConfig, view: FeatureView, oldest: date) -> FeatureView
     assert view.batch_source is not None, "every view has its partitions"
     assert view.ttl is not None, "and its bound"
     there = copy.copy(view)
-    there.batch_source = _local(config, view.batch_source, oldest - view.ttl)
+    there.batch_source = local(config, view.batch_source, oldest - view.ttl)
     return there
 
 
-def _local(config: RepoConfig, source: DataSource, since: date) -> FileSource:
+def local(config: RepoConfig, source: DataSource, since: date) -> FileSource:
     """The source with this machine's copy of the partitions that may tell of `since` or later.
 
     A day's partition tells of the end of its day at the latest, and of any moment before it.

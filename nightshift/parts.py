@@ -346,6 +346,12 @@ def become(config: Settings, name: str, queues: str) -> None:
         if not found:
             raise SettingsError(f"{name} is a part with NIGHTSHIFT_AIRFLOW_EXECUTOR={CELERY} alone")
         part = found[0]
+    if name == "mlflow":
+        from nightshift.upgrade import bring_mlflow_up
+
+        bring_mlflow_up(
+            config
+        )  # a container has no `nightshift up` before it; make a backup before a new version
     os.chdir(PROJECT)
     os.execve(part.command[0], part.command, part_environment(config, part))
 

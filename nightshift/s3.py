@@ -6,8 +6,8 @@
                                                  number is in force
     home/cache/<bucket>-<digest>/                files that were read here; may be deleted whenever nothing runs
 
-A change of a document creates its next number, and only if nobody else did (`If-None-Match: *`, which S3 and its
-kin decide atomically): so of two writers one is refused, reads again and tries once more, and nothing is lost. A
+A change of a document creates its next number, and only if nobody else did (`If-None-Match: *`, which S3
+decides atomically): so of two writers one is refused, reads again and tries once more, and nothing is lost. A
 store that ignores the condition is found out before the first change, and refused.
 Files are immutable: their content's digest, or the entity tag that the store's listing tells, says whether a cached
 one is still it; one that is not is fetched again. Endpoint, keys and region come from the standard variables
@@ -398,7 +398,7 @@ class _Bucket:
         if not self._honours and self.create(probe, b"") and self.create(probe, b""):
             raise StoreError(
                 f"s3://{self.name}: this store ignores conditional writes (If-None-Match), so two machines that "
-                "publish at once would lose a day; use one that honours them, such as MinIO, Ceph or AWS"
+                "publish at once would lose a day; use one that honours them, such as AWS or MinIO"
             )
         self._honours = True
 

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     store_url: str | None = Field(
         None,
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#@:]*)?$",
-        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home.",
+        description="s3://bucket/prefix of lake, features and what nights did; default: folders under home. Endpoint "
+        "and keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
     )
     feast_project: str = Field(
         "nightshift",

@@ -100,6 +100,25 @@ def prepare(
     return [*done, *(f"upgraded {name}" for name in todo)]
 
 
+def bring_mlflow_up(config: Settings) -> bool:
+    """Bring our MLflow server's database up to the MLflow that is installed, where there is one; whether it was done.
+
+    Without a mark under home (a container has none) it is looked at each time: some seconds, and nothing is changed.
+
+    Raises:
+        UpgradeError: a newer MLflow has used it, or it could not be upgraded.
+    """
+    from nightshift.backup import databases
+
+    used = _told(config).get("packages", {})
+    _refuse_newer_packages(config, used)
+    url = next((one.url for one in databases(config) if one.role == "mlflow"), None)
+    if url is None or used.get("mlflow") == packages()["mlflow"] or not _has("experiments", url):
+        return False
+    _upgrade_mlflow(config, url)
+    return True
+
+
 def _path(config: Settings) -> Path:
     return config.home / "version.json"
 

@@ -39,3 +39,12 @@ def test_every_room_of_the_architecture_page_is_there() -> None:
     text = (PROJECT / "docs" / "ARCHITECTURE.md").read_text()
     for name in re.findall(r"\b([a-z_]+\.py)\b", text):
         assert list(PROJECT.glob(f"*/{name}")) or list(PROJECT.glob(f"*/*/{name}")), name
+
+
+def test_every_test_and_benchmark_named_among_the_faults_is_there() -> None:
+    text = (PROJECT / "docs" / "faults.md").read_text()
+    named = re.findall(r"tests/[a-z_/]+\.py", text)
+    commands = re.findall(r"python -m (benchmarks\.[a-z_]+)", text)
+    assert len(named) > 15 and len(commands) > 2
+    for path in [*named, *(command.replace(".", "/") + ".py" for command in commands)]:
+        assert (PROJECT / path).exists(), path

@@ -62,7 +62,7 @@ def test_a_night_on_a_full_disk_and_killed_in_its_steps_ends_as_an_undisturbed_o
     calm, config = small_market(tmp_path / "calm"), small_market(volume / "var")
     night = config.market_start + timedelta(days=config.history_days - 1)
     for each in (calm, config):
-        feedback(each)
+        feedback(each, night)
     writes = undisturbed(calm, night, DATA)
     seed = int(os.environ.get("NIGHTSHIFT_TEST_SEED", random.randrange(10_000)))
     print(f"NIGHTSHIFT_TEST_SEED={seed}")
@@ -74,7 +74,8 @@ def test_a_night_on_a_full_disk_and_killed_in_its_steps_ends_as_an_undisturbed_o
             filler.unlink()
             run(config, command, random.Random(f"{seed}{name}").randint(1, writes[name]))
         run(config, command)  # raises if it does not go on
-    assert state(config, night, with_models=False) == state(calm, night, with_models=False)
+    ended = state(config, night, with_models=False)
+    assert ended == state(calm, night, with_models=False) and len(ended["feedback"]) == 20
 
 
 def test_two_nights_of_the_same_date_at_once_publish_the_day_once_and_whole(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_two_nights_of_the_same_date_at_once_publish_the_day_once_and_whole(tmp_
     night = config.market_start + timedelta(days=config.history_days - 1)
     data = ("ingest", "audit", "publish")
     for each in (calm, config):
-        feedback(each)
+        feedback(each, night)
     undisturbed(calm, night, data)
     script = "set -e; " + "; ".join(f"{sys.executable} -m {' '.join(steps(night)[name])}" for name in data)
     both = [
@@ -99,7 +100,8 @@ def test_two_nights_of_the_same_date_at_once_publish_the_day_once_and_whole(tmp_
     said = [each.communicate(timeout=600)[1].decode() for each in both]
     assert any(each.returncode == 0 for each in both), said
     assert not any("Traceback" in words for words in said), said
-    assert state(config, night, with_models=False) == state(calm, night, with_models=False)
+    ended = state(config, night, with_models=False)
+    assert ended == state(calm, night, with_models=False) and len(ended["feedback"]) == 20
 
 
 class AnyMoment(type):

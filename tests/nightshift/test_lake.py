@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from nightshift.contracts import CONTRACTS, INTERACTIONS
 from nightshift.errors import ContractError, LakeError
-from nightshift.lake import Lake, training_window, write_json
+from nightshift.lake import Lake, _with_day, training_window, write_json
+from nightshift.s3 import S3Store
 from nightshift.sources import DayBatch
 from nightshift.store import Store
 
@@ -153,6 +155,27 @@ def test_the_latest_row_of_an_item_is_the_one_known_on_that_day(lake: Lake) -> N
     prices = {r["item_id"]: r["price"] for r in lake.latest("items", DAY + timedelta(days=1)).to_pylist()}
     assert prices == {"i1": 99.0, "i2": 7.5}
     assert {r["price"] for r in lake.latest("items", DAY).to_pylist()} == {12900.0, 7.5}
+
+
+def test_a_day_that_another_machine_publishes_in_between_is_not_lost(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that race are in test_store.py; here they meet where it hurts, each time."""
+    mine, other = (Lake(S3Store(bucket, tmp_path / name)) for name in ("mine", "other"))
+    days = [DAY, DAY + timedelta(days=1)]
+    for day in days:
+        mine.stage(sample(day))
+        mine.record_audit(day, {"passed": True})
+
+    def meanwhile(manifest: dict[str, Any] | None, day: date, *rest: Any) -> dict[str, Any]:
+        if day == DAY and other.entry(days[1]) is None:
+            other.publish(days[1])  # after mine has read the manifest, and before it writes it
+        return _with_day(manifest, day, *rest)
+
+    monkeypatch.setattr("nightshift.lake._with_day", meanwhile)
+    mine.publish(DAY)
+    assert mine.days() == other.days() == days and mine.staged_days() == []
+    assert other.read("interactions", *days).num_rows == 2 * len(INTERACTIONS.sample)
 
 
 def test_a_manifest_of_an_unknown_version_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_destroyed_state_is_back_with_its_champion_its_feedback_and_its_nights
     assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
     serving = Stack(small, only=("mlflow", "recommender"))
     serving.up(lambda _: None)
+    answers(small)  # from here on it has its champion
     send(small, "acknowledged-1", "acknowledged-2")
     before, last = answers(small), open_lake(small).last_day()
     made = backup.make(small, tmp_path / "backups")  # while it serves

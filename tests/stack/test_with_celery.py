@@ -1,4 +1,4 @@
-"""`nightshift up` on PostgreSQL and Redis by settings alone, with two Celery workers of which one is killed."""
+"""`nightshift up` on PostgreSQL, Redis and S3 by settings alone, with two Celery workers of which one is killed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import pytest
 from pydantic import SecretStr
 
 from nightshift.airflow_api import Airflow
+from nightshift.lake import open_lake
 from nightshift.parts import CELERY
 from nightshift.settings import Settings
 from nightshift.stack import Stack
+from nightshift.store import shared
 from nightshift.tonight import DAGS
 from tests.conftest import free_port
 from tests.production import services
+from tests.s3 import serving_s3
 from tests.stack.conftest import FIRST_NIGHT, HISTORY, START
 from tests.stack.test_nights import finish, run_states, succeeded, trigger, until
 
@@ -32,10 +35,11 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with (
         services.postgres(free_port(), "nightshift", PASSWORD) as postgres,
         services.redis(free_port(), "quiet") as redis,
+        serving_s3(tmp_path_factory.mktemp("s3")) as s3,
         pytest.MonkeyPatch.context() as patch,
     ):
-        postgres.create("airflow", "mlflow", "events")
-        for name, value in LOGIN.items():
+        postgres.create("airflow", "mlflow", "events", "feast")
+        for name, value in {**LOGIN, **s3.environment}.items():
             patch.setenv(name, value)
         values = {
             "home": tmp_path_factory.mktemp("celery") / "var",
@@ -48,7 +52,11 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             "schedule": "0 0 1 1 *",
             "watch_schedule": "0 0 1 1 *",
             "mlflow_backend_url": SecretStr(postgres.url("mlflow")),
+            "mlflow_artifacts_url": "s3://nightshift/mlflow",
             "eventlog_url": SecretStr(postgres.url("events")),
+            "feast_registry_url": SecretStr(postgres.url("feast")),
+            "store_url": "s3://nightshift/store",
+            "online_url": SecretStr(f"{redis}/1"),
             "airflow_database_url": SecretStr(postgres.url("airflow")),
             "airflow_executor": CELERY,
             "airflow_broker_url": SecretStr(f"{redis}/0"),
@@ -91,7 +99,7 @@ def test_every_part_keeps_its_state_where_the_settings_say(production: Settings,
         cursor.execute("SELECT to_regclass(%s)", (table,))
         assert cursor.fetchone() == (table,)
         connection.close()
-    assert not list(production.home.rglob("airflow.db")) and not list(production.home.rglob("mlflow.db"))
+    assert not list(production.home.rglob("*.db"))
 
 
 def test_mlflow_asks_for_its_login(production: Settings, airflow: Airflow) -> None:
@@ -141,6 +149,15 @@ def trains(process: psutil.Process) -> bool:
         return "training.run" in process.cmdline()
     except psutil.Error:
         return False
+
+
+def test_the_night_is_in_the_bucket_and_no_lake_or_model_under_home(
+    production: Settings, airflow: Airflow
+) -> None:
+    assert open_lake(production).last_day() == FIRST_NIGHT
+    assert "report.json" in shared(production).names(f"nights/{FIRST_NIGHT}")
+    assert not (production.home / "lake").exists()
+    assert not [path for path in (production.home / "mlflow").rglob("*.safetensors")]
 
 
 def tries(airflow: Airflow, run: str) -> int:
