@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,14 @@ def night_of(config: Settings, airflow: Airflow, night: date, kill: Stack | None
         if kill is not None and not killed and _training(airflow, run):
             leader = kill.running()["scheduler"]
             for process in [*leader.children(recursive=True), leader]:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # ended this moment
+                    process.kill()
             killed = True
         if time.monotonic() > deadline:
             raise StackError(f"night {night} did not end in {PATIENCE:.0f} s; see {config.logs_dir}")
         time.sleep(1)
     tasks = airflow.tasks("nightly", run)
+    print(f"night {night}: {state}", file=sys.stderr)
     return {
         "night": night,
         "state": state,

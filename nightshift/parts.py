@@ -349,9 +349,8 @@ def become(config: Settings, name: str, queues: str) -> None:
     if name == "mlflow":
         from nightshift.upgrade import bring_mlflow_up
 
-        bring_mlflow_up(
-            config
-        )  # a container has no `nightshift up` before it; make a backup before a new version
+        # A container has no `nightshift up` before it; make a backup before a new version.
+        bring_mlflow_up(config)
     os.chdir(PROJECT)
     os.execve(part.command[0], part.command, part_environment(config, part))
 

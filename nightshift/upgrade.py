@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from nightshift.dumps import sqlite_file
 from nightshift.errors import UpgradeError
 from nightshift.lake import write_json
 from nightshift.settings import PROJECT, Settings
-from nightshift.sources.rss import SCHEMA as FEEDS
 
 HOME = 1  # nights, triggers, studies, features: how they lie under home
 LAKE = 1
@@ -39,12 +38,18 @@ _UPGRADE_MLFLOW = "import os, mlflow.db; mlflow.db.upgrade.callback(os.environ['
 
 def schemas() -> dict[str, int | str]:
     """The schemas that this version writes."""
+    from nightshift.sources.rss import SCHEMA as FEEDS  # reads feeds, for which MLflow's image has no library
+
     return {"home": HOME, "lake": LAKE, "feeds": FEEDS, **migrations.HEADS}
 
 
 def packages() -> dict[str, str]:
-    """The versions installed here of what keeps a database, and of ourselves."""
-    return {name: importlib.metadata.version(name) for name in ("nightshift", *WITH_A_DATABASE, "feast")}
+    """The versions installed here of what keeps a database, and of ourselves; an image has what its role needs."""
+    found = {}
+    for name in ("nightshift", *WITH_A_DATABASE, "feast"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def refuse_newer(found: dict[str, Any], where: str) -> None:
@@ -131,8 +136,8 @@ def _told(config: Settings) -> dict[str, Any]:
 
 def _refuse_newer_packages(config: Settings, used: dict[str, str]) -> None:
     for name in WITH_A_DATABASE:
-        here = packages()[name]
-        if name in used and Version(used[name]) > Version(here):
+        here = packages().get(name)
+        if here is not None and name in used and Version(used[name]) > Version(here):
             raise UpgradeError(
                 f"{config.home}: was last used with {name} {used[name]}, and {here} is installed; its database cannot "
                 f"go back: install {name} {used[name]} (`make install` of that version does), or restore a backup made "

@@ -54,9 +54,10 @@ START_SECONDS, NIGHT_SECONDS, STOP_SECONDS = 900, 1500, 60
 SMALL = {
     "NIGHTSHIFT_MARKET_USERS": "600",
     "NIGHTSHIFT_MARKET_ITEMS": "200",
-    "NIGHTSHIFT_MARKET_TOPICS": "40",
+    "NIGHTSHIFT_MARKET_TOPICS": "60",
     "NIGHTSHIFT_MARKET_CONVERSATIONS": "20",
-    "NIGHTSHIFT_HISTORY_DAYS": "10",
+    "NIGHTSHIFT_HISTORY_DAYS": "14",
+    "NIGHTSHIFT_EXAM_USERS": "400",  # else a week of these two is the exam, and too little is left to learn from
     "NIGHTSHIFT_SCHEDULE": "0 0 1 1 *",
     "NIGHTSHIFT_WATCH_SCHEDULE": "0 0 1 1 *",
 }
@@ -290,6 +291,15 @@ def states(airflow: Airflow, run: str) -> dict[str, Any]:
     return {task["task_id"]: task["state"] for task in airflow.tasks("nightly", run)}
 
 
+def gates(box: Box) -> dict[str, dict[str, Any]]:
+    """What each seat's gate decided and why, as the bucket has it."""
+    nights = box.folder / "volumes" / "minio" / "nightshift" / "store" / "nights"
+    told = {
+        path.stem.removeprefix("gate-"): json.loads(path.read_text()) for path in nights.rglob("gate-*.json")
+    }
+    return {seat: {"decision": gate["decision"], "reason": gate.get("reason")} for seat, gate in told.items()}
+
+
 def answers() -> dict[str, Any]:
     """What clients are told once the champions are seated."""
     told: dict[str, Any] = {}
@@ -298,7 +308,7 @@ def answers() -> dict[str, Any]:
             ("recommender", "http://recommender:3000"),
             ("forecaster", "http://forecaster:3001"),
         ):
-            until(lambda url=url: client.get(f"{url}/model").json().get("version"), 120)  # type: ignore[misc]
+            until(lambda url=url: client.get(f"{url}/model").json().get("version"), 240)  # type: ignore[misc]
             told[seat] = client.get(f"{url}/model").json()
         asked = {"user_id": "u000001", "k": 5}
         told["recommendation"] = client.post("http://recommender:3000/recommend", json=asked).json()
@@ -400,11 +410,19 @@ def run(folder: Path) -> dict[str, Any]:
         box.up()
         say("everything is healthy; a night")
         told["night"] = night(box)
+        told["gates"] = gates(box)
+        undecided = {seat: gate for seat, gate in told["gates"].items() if gate["decision"] != "promote"}
+        assert not undecided, f"nobody is seated to answer: {undecided}"
+        say("the champions answer")
         told["answers"] = answers()
         told["watched"] = watched() if "prometheus" in box.running else None
         told["kept"] = kept(box)
         told["leaks"] = leaks(box)
         say("stopping")
+    except BaseException:
+        for name in ("recommender", "forecaster"):
+            say(f"{name} said: {box._words(box.running.get(name))}")
+        raise
     finally:
         told["ended"] = box.down()
     return told
