@@ -257,6 +257,12 @@ class Settings(BaseSettings):
         description="Now, to serving: the day after the last published one (data) or real time (wall).",
     )
 
+    commit: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}(-dirty)?$",
+        description="Commit that this code is of, where there is no git to ask: in an image.",
+    )
+
     @field_validator("home", "backups", "source_path", "feeds", "policies", "models", "catalogue")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import RegistryError
 from nightshift.moves import TAG_LIMIT
-from nightshift.settings import PROJECT
+from nightshift.settings import PROJECT, settings
 from training.lineage import CONTENT
 from training.recipe import Package, Trained
 
@@ -239,7 +239,10 @@ def surroundings() -> dict[str, Any]:
 
 
 def code_tags() -> dict[str, str]:
-    """git_commit, and whether the working tree differed from it (`dirty`); "unknown" outside of git."""
+    """git_commit, and whether the working tree differed from it (`dirty`).
+
+    Outside of git what NIGHTSHIFT_COMMIT says, which an image has from when it was built; else "unknown".
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -247,7 +250,10 @@ def code_tags() -> dict[str, str]:
         ).stdout.strip()
 
     try:
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+        commit, changed = git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "dirty": "unknown"}
-    return {"git_commit": commit, "dirty": str(bool(changes)).lower(), "mlflow.source.git.commit": commit}
+        told = settings().commit
+        if told is None:
+            return {"git_commit": "unknown", "dirty": "unknown"}
+        commit, changed = told.removesuffix("-dirty"), told.endswith("-dirty")
+    return {"git_commit": commit, "dirty": str(changed).lower(), "mlflow.source.git.commit": commit}

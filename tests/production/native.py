@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import httpx
@@ -61,7 +62,7 @@ SMALL = {
     "NIGHTSHIFT_SCHEDULE": "0 0 1 1 *",
     "NIGHTSHIFT_WATCH_SCHEDULE": "0 0 1 1 *",
 }
-FAMILIES = ["item_knn", "ridge"]
+FAMILIES = ["ncf", "ridge"]
 
 
 @dataclass
@@ -187,7 +188,11 @@ class Box:
             *PYTHON,
         ]
         path = f"{roles.PREFIX}/bin:/usr/local/bin:/usr/bin:/bin"
-        environment = {**image.environment, "PATH": path, **self.settings, **service.environment}
+        arguments = service.told["build"].get("args", {})
+        built = {
+            name: Template(value).safe_substitute(arguments) for name, value in image.environment.items()
+        }
+        environment = {**built, "PATH": path, **self.settings, **service.environment}
         return {
             "uid": image.user,
             "workdir": image.workdir,
@@ -373,7 +378,7 @@ def leaks(box: Box) -> list[str]:
     ]
     texts += [one.log.read_text(errors="replace") for one in box.running.values()]
     texts += [path.read_text(errors="replace") for path in (box.folder / "volumes" / "logs").rglob("*.log")]
-    secrets = env_file(box.folder / ".env")
+    secrets = {name: value for name, value in env_file(box.folder / ".env").items() if name != "COMMIT"}
     return [name for name, value in secrets.items() if any(value in text for text in texts)]
 
 

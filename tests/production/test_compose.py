@@ -50,6 +50,8 @@ def services(secrets: Path) -> dict[str, compose.Service]:
 def test_make_env_gives_a_secret_of_its_own_to_everything_that_asks_for_one(secrets: Path) -> None:
     asked = set(re.findall(r"\$\{(\w+):\?", compose.FILE.read_text()))
     made = compose.env_file(secrets)
+    commit = made.pop("COMMIT")  # no secret: of what code the images are
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", commit)
     assert asked == set(made) and len(set(made.values())) == len(made)
     assert all(len(value) == 48 for value in made.values())
     for path in (secrets, secrets.with_name("settings.env")):
