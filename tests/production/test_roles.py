@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,7 @@ LEFT_OUT = {
     },
     "mlflow": {"airflow", "bentoml", "feast", "torch", "great_expectations"},
     "airflow": {"torch", "transformers", "bentoml", "shap", "trl"},
-    "language": {"airflow", "great_expectations", "evidently", "shap", "trl", "lightgbm"},
+    "language": {"airflow", "great_expectations", "evidently", "shap", "trl"},
     "training": {"great_expectations", "evidently"},
 }
 
@@ -75,6 +77,21 @@ def test_what_an_image_runs_imports_with_its_packages_and_rooms_alone(name: str,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert not set(done.stdout.split()) & LEFT_OUT[name]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((PROJECT / "training").rglob("*predictor.py")), ids=lambda file: file.parent.name
+)
+def test_what_a_packaged_model_imports_is_where_it_serves(file: Path) -> None:
+    """A predictor travels with its model, and is imported by the service of its seat."""
+    words = re.findall(r"^\s*(?:import|from) (\w+)", file.read_text(), re.MULTILINE)
+    role = "language" if file.parent.name == "qlora" else "serving"
+    there = {
+        recorded.partition("/")[0].removesuffix(".py")
+        for one in roles.packages([role]).values()
+        for recorded in roles.recorded(one)
+    }
+    assert set(words) - set(sys.stdlib_module_names) <= there | {"nightshift"}
 
 
 def test_a_dockerfile_is_read_as_docker_reads_it(tmp_path: Path) -> None:
