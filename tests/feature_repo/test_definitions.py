@@ -16,7 +16,7 @@ def views(tmp_path):
     import_feast()
     from feature_repo.views import feature_views
 
-    return feature_views(tmp_path / "features")
+    return feature_views(str(tmp_path / "features"))
 
 
 def test_the_views_have_the_contracts_features_with_their_meanings(views) -> None:
@@ -43,7 +43,7 @@ def test_the_sources_are_absolute_folders_of_partitions(views, tmp_path) -> None
 def test_each_seat_has_a_service_that_offers_every_feature_of_its_views(tmp_path) -> None:
     from feature_repo.services import definitions
 
-    services = {service.name: service for service in definitions(tmp_path)[-len(SERVICES) :]}
+    services = {service.name: service for service in definitions(str(tmp_path))[-len(SERVICES) :]}
     assert list(services) == list(SERVICES) == ["recommender", "forecaster"]
     for seat, names in SERVICES.items():
         offered = {(p.name, f.name) for p in services[seat].feature_view_projections for f in p.features}
