@@ -348,6 +348,7 @@ def watched() -> dict[str, Any]:
 
         until(lambda: len(ask("up == 1")) == len(ask("up")) == 5, 120)
         until(lambda: ask("rate(nightshift_recommendations_total[5m])"), 60)
+        until(lambda: ask("nightshift_night_failed"), 120)  # the exporter asks Airflow each half minute
         rules = client.get("/rules").json()["data"]["groups"]
         return {
             "up": sorted(found["metric"]["instance"] for found in ask("up == 1")),

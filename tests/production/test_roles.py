@@ -14,7 +14,7 @@ from tests.production import roles
 
 IMAGES = sorted(path.parent.name for path in (PROJECT / "docker").glob("*/Dockerfile"))
 RUNS = {  # what is started or run in each image
-    "serving": ["serving.recommender", "serving.forecaster"],
+    "serving": ["serving.recommender", "serving.forecaster", "nightshift.offline"],
     "mlflow": ["nightshift.parts", "nightshift.upgrade", "nightshift.backup", "mlflow.server.auth"],
     "airflow": [
         "nightshift.intake",
