@@ -211,18 +211,20 @@ def parts(config: Settings) -> list[Part]:
         Part("dag-processor", [*airflow, "dag-processor"], variables=told),
         *([Part("triggerer", [*airflow, "triggerer", "--skip-serve-logs"], variables=told)] if celery else []),
         *(worker(f"worker-{n + 1}", told) for n in range(config.airflow_workers if celery else 0)),
-        *(
-            Part(
-                seat.name,
-                [str(binary / "bentoml"), "serve", seat.service, "--host", config.host,
-                 "--port", str(getattr(config, seat.port))],
-                getattr(config, seat.port), (f"{here}:{getattr(config, seat.port)}/livez",), seat.port,
-                # A service that starts empties the folder of metrics in it: two must not share one.
-                {"BENTOML_HOME": str(config.home / "bentoml" / seat.name)},
-            )
-            for seat in SEATS.values()
-        ),
+        *(seat_service(config, seat) for seat in SEATS.values()),
     ]  # fmt: skip
+
+
+def seat_service(config: Settings, seat: Seat) -> Part:
+    """The service of a seat."""
+    port, bentoml = getattr(config, seat.port), str(Path(sys.executable).parent / "bentoml")
+    return Part(
+        seat.name,
+        [bentoml, "serve", seat.service, "--host", config.host, "--port", str(port)],
+        port, (f"http://{config.host}:{port}/livez",), seat.port,
+        # A service that starts empties the folder of metrics in it: two must not share one.
+        {"BENTOML_HOME": str(config.home / "bentoml" / seat.name)},
+    )  # fmt: skip
 
 
 def worker(name: str, told: dict[str, str], queues: str = QUEUES) -> Part:

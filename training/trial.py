@@ -31,7 +31,7 @@ from pydantic import SecretStr
 
 from nightshift.errors import PackageError
 from nightshift.packages import package_size
-from nightshift.parts import Part, environment, parts
+from nightshift.parts import Part, environment, seat_service
 from nightshift.registry import Registry
 from nightshift.seats import FORECASTER, LANGUAGE, Seat
 from nightshift.settings import PROJECT, Settings
@@ -203,7 +203,7 @@ class Service:
 @contextlib.contextmanager
 def _service(config: Settings, seat: Seat, folder: Path) -> Iterator[Service]:
     """The seat's service while it is needed; nothing of it is left behind."""
-    (part,) = (part for part in parts(config) if part.name == seat.name)
+    part = seat_service(config, seat)  # and no other part: their secrets would be made in a home without any
     variables = {
         **environment(config),
         MARK: str(folder),
