@@ -35,6 +35,22 @@ def days_between(later: date, earlier: ir.DateValue) -> ir.Value:
     return ibis.date(later).delta(earlier, unit="day").cast("float64")
 
 
+@ibis.udf.scalar.builtin(name="bit_count", signature=(("int64",), "int64"))
+def _bit_count(bits: Any) -> Any:
+    """Of DuckDB and Spark: how many bits are set."""
+
+
+@ibis.udf.agg.builtin(name="bit_or", signature=(("int64",), "int64"))
+def _bit_or(bits: Any) -> Any:
+    """Of DuckDB and Spark: the bits that are set in any row; Ibis' own is not known for Spark."""
+
+
+def distinct_days(days: ir.DateColumn, last: date) -> ir.Value:
+    """On how many days of the window that ends with `last`: a bit to a day, so that no set of days is kept."""
+    ago = ibis.date(last).delta(days, unit="day")
+    return _bit_count(_bit_or(ibis.literal(1, "int64") << ago))
+
+
 @ibis.udf.scalar.builtin(name="epoch", signature=(("timestamp",), "float64"))
 def _epoch(at: Any) -> Any:
     """Of DuckDB: seconds since 1970 of a timestamp without time zone, microseconds ÷ 1e6 as float64."""

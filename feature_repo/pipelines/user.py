@@ -13,7 +13,16 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.pipelines.common import attach, days_between, epoch, exact_sum, in_window, output, ratio
+from feature_repo.pipelines.common import (
+    attach,
+    days_between,
+    distinct_days,
+    epoch,
+    exact_sum,
+    in_window,
+    output,
+    ratio,
+)
 from nightshift.contracts.features import USER_FEATURES
 
 KEY = "user_id"
@@ -30,10 +39,11 @@ def user_features(interactions: ir.Table, items: ir.Table, users: ir.Table, day:
     known = items.select("item_id", "category", "price")
     today = window.filter(window.day == ibis.date(day)).left_join(known, "item_id")
     sessions = _sessions(window)
-    everyone = _ids(users).union(_ids(window), distinct=True)
+    activity = _activity(window, day)
+    everyone = _ids(users).union(_ids(activity), distinct=True)
     categories, categories_today = _categories(window.left_join(known, "item_id")), _categories(today)
     parts = [
-        _activity(window, day),
+        activity,
         _taste(categories, category_entropy_28d=_entropy, favourite_category_28d=_favourite),
         _session_length(sessions),
         _day_activity(today),
@@ -55,7 +65,7 @@ def _activity(met: ir.Table, day: date) -> ir.Table:
     rated = (met.kind == "rating").ifelse(met.value, ibis.null("float64"))
     return met.group_by(KEY).aggregate(
         interactions_28d=met.count(),
-        active_days_28d=met.day.nunique(),
+        active_days_28d=distinct_days(met.day, day),
         recency_days=days_between(day, met.day.max()),
         spend_28d=exact_sum(paid).fill_null(0.0),
         purchase_share_28d=ratio(met.count(where=met.kind == "purchase"), met.count()),
