@@ -19,7 +19,10 @@ import pyarrow as pa
 
 from nightshift.contracts import CONTRACTS
 from nightshift.lake import Lake
+from nightshift.machine import memory_bytes
 from nightshift.settings import Settings
+
+SHARE = 1 / 3  # of the memory: what comes out, and other tasks of a night, need some too
 
 
 class Engine:
@@ -85,9 +88,16 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         shutil.rmtree(spill, ignore_errors=True)
 
 
+def memory_mib(settings: Settings) -> int:
+    """What an engine may hold: what the settings say, or SHARE of what there is."""
+    if settings.features_memory_gb is not None:
+        return max(1, round(settings.features_memory_gb * 1024))
+    return int(SHARE * memory_bytes() / 2**20)
+
+
 @contextmanager
 def open_duckdb(settings: Settings, spill: Path) -> Iterator[Engine]:
-    limit = f"{settings.features_memory_gb}GiB"
+    limit = f"{memory_mib(settings)}MiB"
     connection = ibis.duckdb.connect(temp_directory=str(spill), memory_limit=limit)
     try:
         yield Engine(connection)

@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 from ibis.util import gen_name
 
-from feature_repo.engines import Engine
+from feature_repo.engines import Engine, memory_mib
 from nightshift.errors import FeatureError
 from nightshift.settings import Settings
 
@@ -108,7 +108,7 @@ def _check_installed() -> None:
 
 
 def _options(settings: Settings, spill: Path) -> dict[str, str]:
-    memory = f"{max(1, round(settings.features_memory_gb * 1024))}m"
+    memory = f"{memory_mib(settings)}m"
     return {
         **(LOCAL if settings.spark_master.startswith("local") else {}),
         "spark.driver.memory": memory,

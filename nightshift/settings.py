@@ -101,11 +101,11 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "local[*]", description="Where Spark runs: local[*], local[2], or a cluster's master URL."
     )
-    features_memory_gb: float = Field(
-        4.0,
+    features_memory_gb: float | None = Field(
+        None,
         gt=0,
         description="What the engine of the feature pipelines may hold in memory, in GiB; the rest lies on disk "
-        "under home for the while.",
+        "under home for the while. Default: a third of the machine's memory, or of the container's.",
     )
 
     # The market simulator

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from feature_repo.engines import Engine, open_engine
+from feature_repo.engines import Engine, memory_mib, open_engine
 from nightshift.contracts import ITEMS
 from nightshift.lake import Lake
+from nightshift.machine import memory_bytes
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 
@@ -51,6 +52,11 @@ def test_it_keeps_to_its_memory_and_leaves_nothing_on_disk(small_home: Settings)
         engine.connection.raw_sql(f"CREATE TEMP TABLE texts AS {texts}")
         assert sum(path.stat().st_size for path in (small_home.home / "spill").iterdir()) > 2**20
     assert not (small_home.home / "spill").exists()
+
+
+def test_by_default_it_holds_a_third_of_the_memory(small_home: Settings) -> None:
+    assert small_home.features_memory_gb is None
+    assert memory_mib(small_home) == memory_bytes() // 3 // 2**20
 
 
 def _setting(engine: Engine, name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from nightshift.commands import plain, quiet_libraries, run_command
 from nightshift.errors import SettingsError
+from nightshift.machine import free_bytes
 from nightshift.settings import Settings
 from training.card import CUDA_CONTEXT, GIB, ROOM, free_of, most, positive
 
@@ -156,9 +157,7 @@ def limit_of(config: Settings, device: Any) -> Limit:
         return Limit(config.recommender_memory_gb, "NIGHTSHIFT_RECOMMENDER_MEMORY_GB says", context)
     if device.type == "cuda":
         return Limit(free_of(device), "the card has left", context)
-    import psutil
-
-    return Limit(ROOM * psutil.virtual_memory().available / GIB, "this machine has left", context)
+    return Limit(ROOM * free_bytes() / GIB, "this machine has left", context)
 
 
 # --- the command -------------------------------------------------------------------------------------------
