@@ -40,24 +40,26 @@ from nightshift.commands import emit, run_command
 from nightshift.contracts.features import ITEM_VIEW, SERVICES, TOPIC_VIEW, USER_VIEW, VIEWS, WINDOW_DAYS
 from nightshift.errors import FeatureError, LakeError
 from nightshift.featurestore import (
-    FEATURES,
     Written,
     alone_at_registry,
     connect,
-    days_of,
-    features_place,
-    newest_rows,
     overwriting,
-    partition,
-    partition_name,
-    partitions,
     reaching,
-    recent,
     registry_stands,
     shared_parts,
     store_config,
 )
 from nightshift.lake import Lake, open_lake
+from nightshift.partitions import (
+    FEATURES,
+    days_of,
+    features_place,
+    newest_rows,
+    partition,
+    partition_name,
+    partitions,
+    recent,
+)
 from nightshift.settings import Settings, settings
 from nightshift.store import shared
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feature_repo.services import definitions
-from nightshift.featurestore import features_place
+from nightshift.partitions import features_place
 from nightshift.settings import settings
 
 everything = definitions(features_place(settings()))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from monitoring.triggers import ColumnScore, Decision, Policy, Request, covering, decide
-from nightshift import featurestore, retrains
+from nightshift import partitions, retrains
 from nightshift.commands import emit, read_step, run_command
 from nightshift.contracts.features import VIEWS, View
 from nightshift.errors import FeatureError, RegistryError
@@ -55,10 +55,10 @@ def newest_day(settings: Settings, night: date | None) -> date:
         FeatureError: there is none.
     """
     daily = [view.name for view in VIEWS.values() if view.daily]
-    days = featurestore.days_of(settings, daily[0], night)
+    days = partitions.days_of(settings, daily[0], night)
     if not days:
         until = f" up to {night}" if night else ""
-        place = f"{featurestore.features_place(settings)}/{daily[0]}"
+        place = f"{partitions.features_place(settings)}/{daily[0]}"
         raise FeatureError(
             f"{place}: no features{until}; run `python -m feature_repo.build --night DATE` first"
         )
@@ -73,7 +73,7 @@ def rows_of_day(settings: Settings, view: View, day: date) -> pd.DataFrame:
     Raises:
         FeatureError: the day's file is not there, or damaged.
     """
-    path = featurestore.partition(settings, view.name, day)
+    path = partitions.partition(settings, view.name, day)
     try:
         features = pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The door to the features for training, serving and monitoring: Feast's past and present values, partitions.
+"""The door to the features for training, serving and monitoring: Feast's past and present values.
 
 Importing Feast takes seconds, so it happens in `open_store`, once per process; a server opens the store at start.
 A store may be shared between threads for `online` (SQLite's connection is opened for that, and the registry's
@@ -11,9 +11,9 @@ import importlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from redis import Redis
 from redis.exceptions import RedisError
@@ -30,19 +29,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightshift.commands import quiet_libraries
-from nightshift.contracts.features import VIEWS, View
+from nightshift.contracts.features import VIEWS
 from nightshift.databases import RECYCLE_SECONDS, with_driver
 from nightshift.errors import FeatureError, SettingsError
+from nightshift.partitions import TIMESTAMP
 from nightshift.settings import PROJECT, Settings
-from nightshift.store import as_json, shared, write_json
+from nightshift.store import as_json, write_json
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
 REPO = PROJECT / "feature_repo"
-TIMESTAMP = "event_timestamp"
 KEYS = tuple(view.key for view in VIEWS.values())
-FEATURES = "features"  # the store's folder of partitions
 REGISTRY_SECONDS = 60  # until a process has heard of changed definitions in a registry that is a server
 _REGISTRY_LOCK = 0x6E696768746665  # "nightfe", among PostgreSQL's advisory locks of the database
 ONLINE_SECONDS = 5.0  # for Redis to take a batch of 10,000 rows; a request gives up long before
@@ -236,11 +234,6 @@ def _away(settings: Settings, error: Exception) -> FeatureError:
     return FeatureError(f"{name} {where}: {reason}; is the server up, and the URL right?")
 
 
-def features_place(settings: Settings) -> str:
-    """Where the partitions are for all who share the registry: a folder, or a URL."""
-    return shared(settings).within(FEATURES).where
-
-
 def files_of(config: dict[str, Any]) -> list[Path]:
     """The files that the registry and the online store keep on this machine: none where they are servers."""
     parts = (config["registry"], config["online_store"])
@@ -428,99 +421,7 @@ def rows(store: FeatureStore, view: str, start: datetime, end: datetime) -> pd.D
     return ordered.select([key, TIMESTAMP, *names]).to_pandas()
 
 
-# --- partitions ----------------------------------------------------------------------------------------
-
-
-def days_of(settings: Settings, view: str, until: date | None = None) -> list[date]:
-    """The published days (up to `until`) that the view has a partition of, in order."""
-    names = shared(settings).within(FEATURES).names(view)
-    found = [day_of(Path(name)) for name in names if name.startswith("day=") and name.endswith(".parquet")]
-    return [day for day in found if until is None or day <= until]
-
-
-def partitions(
-    settings: Settings, view: str, until: date | None = None, since: date | None = None
-) -> list[Path]:
-    """The view's partition files of published days (`since`..`until`), in day order, to be read here.
-
-    In a folder of their own: those of a bucket are fetched into the cache, and what is not there any more is removed.
-    """
-    place = shared(settings).within(FEATURES)
-    days = [day for day in days_of(settings, view, until) if since is None or day >= since]
-    return [place.path(partition_name(view, day)) for day in days]
-
-
-def partition(settings: Settings, view: str, day: date) -> Path:
-    """The view's partition file of a day, to be read here."""
-    return shared(settings).within(FEATURES).path(partition_name(view, day))
-
-
-def partition_name(view: str, day: date) -> str:
-    return f"{view}/day={day}.parquet"
-
-
-def day_of(partition: Path) -> date:
-    """The published day of a partition file."""
-    return date.fromisoformat(partition.stem.removeprefix("day="))
-
-
-def newest(settings: Settings, view: str, until: date | None = None) -> tuple[date, pd.DataFrame]:
-    """The newest row of each key as known at the end of a day, by key, and that day.
-
-    The day is the newest one (up to `until`) whose partition has rows. A daily view's rows are that partition's;
-    else each key's newest row, unless it is older by then than a row is good for.
-
-    Raises:
-        FeatureError: no partition has rows, or one cannot be read.
-    """
-    days = days_of(settings, view, until)
-    while days and not _reading(partition(settings, view, days[-1]), lambda file: file.metadata.num_rows):
-        days.pop()
-    if not days:
-        limit = f" up to {until}" if until else ""
-        place = f"{features_place(settings)}/{view}"
-        raise FeatureError(
-            f"{place}: no features{limit}; run `nightshift features` for a night that has data"
-        )
-    paths = [partition(settings, view, day) for day in recent(days, VIEWS[view])]
-    return days[-1], newest_rows(paths, VIEWS[view]).to_pandas()
-
-
-def recent(days: Sequence[date], view: View) -> list[date]:
-    """Those of the view's days (in order) whose partitions can hold a row which is good at the end of the last."""
-    if view.daily:
-        return list(days[-1:])
-    return [day for day in days if days[-1] - day <= timedelta(days=view.ttl_days)]
-
-
-def newest_rows(paths: Sequence[Path], view: View, only: Sequence[Path] | None = None) -> pa.Table:
-    """The newest row of each key in some partitions (`recent`, in day order) that is good at the end of the last.
-
-    In order of key. only: no more than those of these rows that lie in these partitions.
-
-    Raises:
-        FeatureError: a partition cannot be read.
-    """
-    oldest = datetime.combine(day_of(paths[-1]), time(), UTC) + timedelta(days=1 - view.ttl_days)
-    moments = [view.key, TIMESTAMP]
-    heads = [_reading(path, lambda file: file.read(moments)).to_pandas() for path in paths]
-    found = pd.concat([head.assign(path=n, row=range(len(head))) for n, head in enumerate(heads)])
-    found = found[found[TIMESTAMP] >= oldest].sort_values(moments, kind="stable").groupby(view.key).tail(1)
-    tables = [_reading(paths[-1], lambda file: file.schema_arrow).empty_table()]
-    for n, places in found.groupby("path")["row"]:
-        if only is None or paths[n] in only:
-            tables.append(_reading(paths[n], lambda file: file.read()).take(pa.array(places)))
-    return pa.concat_tables(tables).sort_by(view.key)
-
-
-def _reading(path: Path, read: Callable[[pq.ParquetFile], Any]) -> Any:
-    try:
-        with pq.ParquetFile(path) as file:
-            return read(file)
-    except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
-        raise FeatureError(
-            f"{path} cannot be read ({error}); delete it and build the features again"
-        ) from error
+# --- inside ------------------------------------------------------------------------------------------------
 
 
 @contextmanager

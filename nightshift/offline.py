@@ -19,7 +19,8 @@ from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineS
 from feast.infra.offline_stores.offline_store import RetrievalJob
 
 from nightshift.errors import FeatureError
-from nightshift.featurestore import TIMESTAMP, partitions
+from nightshift.featurestore import TIMESTAMP
+from nightshift.partitions import partitions
 from nightshift.settings import Settings
 
 SINCE = date(1970, 1, 1)  # no table tells of a moment before

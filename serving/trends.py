@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nightshift import featurestore
+from nightshift import featurestore, partitions
 from nightshift.contracts.features import TOPIC_VIEW, VIEWS
 from nightshift.errors import FeatureError
 from nightshift.seats import Trend, TrendsResponse
@@ -199,7 +199,7 @@ class Trends:
     def _told_of(self, now: datetime) -> frozenset[str]:
         """Topics that the champion may not have learnt from, by the feature files where they are at hand."""
         try:
-            _, newest = featurestore.newest(self._settings, TOPIC_VIEW, now.date())
+            _, newest = partitions.newest(self._settings, TOPIC_VIEW, now.date())
         except FeatureError:
             return frozenset()
         return frozenset(newest[VIEWS[TOPIC_VIEW].key])

@@ -78,7 +78,7 @@ def online(config: Settings, users: int, reads: int) -> dict[str, float]:
     The rows are the newest night's, as often as it takes under other ids.
     """
     from feature_repo.services import definitions
-    from nightshift import featurestore
+    from nightshift import featurestore, partitions
 
     day = pd.read_parquet(config.features_dir / USER_VIEW / f"day={night_of(config)}.parquet")
     rows = day.iloc[np.arange(users) % len(day)].reset_index(drop=True)
@@ -88,7 +88,7 @@ def online(config: Settings, users: int, reads: int) -> dict[str, float]:
         settings = config.model_copy(update={"online_url": SecretStr(f"redis://127.0.0.1:{port}/0")})
         told = featurestore.store_config(settings)
         featurestore.connect(featurestore.overwriting(told)).apply(
-            definitions(featurestore.features_place(settings))
+            definitions(partitions.features_place(settings))
         )
         store = featurestore.connect(told)
         before, began = _used(port), time.process_time()

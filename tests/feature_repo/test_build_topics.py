@@ -16,8 +16,9 @@ from nightshift.contracts import INDICATORS, INTERACTIONS
 from nightshift.contracts.features import TOPIC_VIEW
 from nightshift.contracts.indicators import INDICATOR_NAMES, weeks_after
 from nightshift.errors import FeatureError
-from nightshift.featurestore import newest, online, open_store
+from nightshift.featurestore import online, open_store
 from nightshift.lake import Lake
+from nightshift.partitions import newest
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from tests.conftest import publish_day

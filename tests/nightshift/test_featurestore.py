@@ -28,8 +28,9 @@ from nightshift.contracts.features import (
 )
 from nightshift.contracts.indicators import INDICATOR_NAMES, weeks_after
 from nightshift.errors import FeatureError
-from nightshift.featurestore import historical, newest, online, open_store, rows
+from nightshift.featurestore import historical, online, open_store, rows
 from nightshift.lake import Lake
+from nightshift.partitions import newest
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from tests.conftest import publish_day

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from nightshift import s3
+from nightshift import buckets, s3
 from nightshift.errors import LakeError, SettingsError, StoreError
 from nightshift.lake import open_lake
 from nightshift.s3 import S3Store
@@ -169,7 +169,7 @@ def test_a_cached_file_is_not_fetched_again_and_serves_while_the_server_is_away(
     put(store, "lake/a", b"x")
     cached = store.path("lake/a", digest)
     stamp = cached.stat().st_mtime_ns
-    monkeypatch.setattr(s3._Bucket, "download", None)
+    monkeypatch.setattr(buckets.Bucket, "download", None)
     assert store.path("lake/a", digest).stat().st_mtime_ns == stamp
 
 
@@ -236,7 +236,7 @@ def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(
         assert store.document("manifest.json") is None
         store.write("a", b"1")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        s3._bucket.cache_clear()
+        buckets.bucket.cache_clear()
         with pytest.raises(
             StoreError, match=r"s3://nightshift/there/a: .* \(SignatureDoesNotMatch.* right"
         ) as told:
@@ -253,7 +253,7 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_named(
         S3Store("s3://nobodys/x", tmp_path).names("lake")
     with pytest.raises(StoreError, match="has no bucket 'nobodys'"):
         fill(S3Store("s3://nobodys/x", tmp_path), "staging/one", a="1")
-    monkeypatch.setattr(s3, "CALLS", 1)
+    monkeypatch.setattr(buckets, "CALLS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:1 cannot be reached .* AWS_ENDPOINT_URL"):
         S3Store(bucket, tmp_path).names("lake")
@@ -273,7 +273,7 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_named(
 def test_what_a_server_refuses_is_said_with_what_to_do(code: str, told: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": "too many"}}, "PutObject")
     with pytest.raises(AssertionError, match=told):
-        raise AssertionError(s3._reason(error, "http://there", "b"))
+        raise AssertionError(buckets._reason(error, "http://there", "b"))
 
 
 def test_a_disk_that_cannot_hold_the_cache_is_named(bucket: str, tmp_path: Path) -> None:
@@ -286,10 +286,10 @@ def test_a_disk_that_cannot_hold_the_cache_is_named(bucket: str, tmp_path: Path)
 def test_an_upload_that_is_refused_says_why(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "CALLS", 1)
+    monkeypatch.setattr(buckets, "CALLS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(StoreError, match="cannot be reached"):
-        s3._bucket(BUCKET, "http://127.0.0.1:1", os.getpid()).upload("x", Path(__file__))
+        buckets.bucket(BUCKET, "http://127.0.0.1:1", os.getpid()).upload("x", Path(__file__))
 
 
 def test_the_settings_say_which_store_and_a_folder_that_is_none_is_refused(

@@ -24,9 +24,10 @@ from monitoring.quality import audit_night
 from nightshift.commands import emit, read_step
 from nightshift.contracts.features import ITEM_VIEW, TOPIC_VIEW, USER_VIEW
 from nightshift.errors import FeatureError
-from nightshift.featurestore import Written, historical, online, open_store, partitions, rows
+from nightshift.featurestore import Written, historical, online, open_store, rows
 from nightshift.intake import ingest, publish
 from nightshift.lake import open_lake
+from nightshift.partitions import partitions
 from nightshift.settings import Settings
 from serving.clock import Clock
 from serving.features import OnlineFeatures

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nightshift import featurestore
+from nightshift import partitions
 from nightshift.contracts import INDICATORS
 from nightshift.contracts.features import TOPIC_VIEW, window_column
 from nightshift.contracts.indicators import INDICATOR_NAMES, last_complete_week, weeks_after
@@ -157,7 +157,7 @@ def service(config: Settings, packer: Forecasters) -> Iterator[Service]:
 
 def newest(config: Settings) -> dict[str, dict[str, Any]]:
     """The rows that the feature files hold, by topic."""
-    _, rows = featurestore.newest(config, TOPIC_VIEW)
+    _, rows = partitions.newest(config, TOPIC_VIEW)
     return {row["topic"]: row for row in rows.to_dict("records")}
 
 
