@@ -68,6 +68,7 @@ class Size:
     warm: float = 0.05
     beta2: float = 0.98
     clip: float = 1.0
+    embedding: bool = True
 
 
 WHOLE = Size(steps=200, held_out=300)
@@ -161,6 +162,7 @@ class World:
             warm=size.warm,
             beta2=size.beta2,
             clip=size.clip,
+            embedding=size.embedding,
             keep_steps=size.steps // 2,
             check_steps=size.steps,
             recompute=False,  # memory is no matter here

@@ -86,13 +86,13 @@ class Engine:
             self.remove(name)
             self.base.model.add_adapter(LoraConfig(**adapter.lora), name)
             self._names.add(name)
-            mine = [p for key, p in self.base.model.named_parameters() if f".{name}." in key]
+            mine = [p for key, p in self.base.model.named_parameters() if f".{name}." in f"{key}."]
             for parameter in mine:
                 parameter.data = parameter.data.float()  # as it was trained; in bf16 its answers differ
                 parameter.requires_grad_(False)
             try:
                 result: Any = set_peft_model_state_dict(self.base.model, weights, adapter_name=name)
-                missing = [key for key in result.missing_keys if "lora_" in key and f".{name}." in key]
+                missing = [key for key in result.missing_keys if "lora_" in key and f".{name}." in f"{key}."]
                 if missing or result.unexpected_keys:
                     wrong = (missing or result.unexpected_keys)[0]
                     raise BaseModelError(f"the adapter's weights do not fit {self.base.ref}: {wrong}")

@@ -2,7 +2,7 @@
 
 Conversations are packed into rows, and none of them sees its neighbours in the row. The loss is of the assistant's
 tokens, taken chunk by chunk: the whole logits of a vocabulary of 128,256 would be 0.5 MB a token. LoRA on every
-linear layer is what learns, in float32 whatever the base is in: TRL makes it bf16, a checkpoint brings it back in
+linear layer is what learns, and on the embedding where that is asked for, in float32 whatever the base is in: TRL makes it bf16, a checkpoint brings it back in
 float32, and a resumed run would end elsewhere. So it ends with the same bits.
 """
 
@@ -43,6 +43,7 @@ class Tuning:
     clip: the norm that a step's gradient is cut to, 0 for never; check_steps: between the curve's points of validation.
     keep_steps, keep_minutes: a checkpoint after so many, whichever is first.
     recompute: gradient checkpointing, which takes a third more time and a tenth of the memory.
+    embedding: LoRA on the embedding of what is read too, for words that the base has never met; the head stays.
     """
 
     rank: int = 16
@@ -59,6 +60,7 @@ class Tuning:
     keep_minutes: float = 10.0
     check_steps: int = 25
     recompute: bool = True
+    embedding: bool = False
     seed: int = 0
 
 
@@ -141,7 +143,7 @@ def tune(
         trainer.train(resume_from_checkpoint=str(found) if found else None)
         weights = {
             name.removeprefix(PEFT_PREFIX): value.detach().float().cpu().numpy()
-            for name, value in get_peft_model_state_dict(worn).items()
+            for name, value in get_peft_model_state_dict(worn, save_embedding_layers=False).items()
         }
     finally:
         worn.unload()
@@ -221,9 +223,15 @@ def _lora(base: Base, how: Tuning) -> dict[str, Any]:
         "lora_alpha": how.scale * how.rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": layers,
+        "target_modules": [*layers, _embedding(base.model)] if how.embedding else layers,
         "task_type": "CAUSAL_LM",
     }
+
+
+def _embedding(model: Any) -> str:
+    embedding = model.get_input_embeddings()
+    (name,) = (n for n, module in model.named_modules() if module is embedding)
+    return str(name.rpartition(".")[2])
 
 
 def _arguments(base: Base, how: Tuning, folder: Path) -> Any:

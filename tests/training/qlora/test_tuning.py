@@ -126,6 +126,34 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(
     assert resumed.tokens == tuned.tokens
 
 
+def test_the_embedding_learns_too_where_that_is_asked_for(
+    base: Base,
+    encoded: list[Encoded],
+    corpus: list[list[Message]],
+    tuned: Tuned,
+    tmp_path: Path,
+    talks_home: Settings,
+) -> None:
+    before, said, how = traces(base), logits(base), replace(HOW, embedding=True)
+    learnt = tune(base, encoded[:50], encoded[50:], how, tmp_path)
+    assert traces(base) == before and torch.equal(logits(base), said)
+    added = learnt.weights.keys() - tuned.weights.keys()
+    assert {name.rpartition(".")[2] for name in added} == {"lora_embedding_A", "lora_embedding_B"}
+    assert all(
+        learnt.weights[name].dtype == np.float32 and np.abs(learnt.weights[name]).max() > 0 for name in added
+    )
+
+    resumed = tune(base, encoded[:50], encoded[50:], how, tmp_path)
+    assert resumed.resumed_from == 6
+    assert max(np.abs(resumed.weights[name] - w).max() for name, w in learnt.weights.items()) == 0.0
+
+    engine = Engine(open_base(talks_home, base.ref))
+    engine.add("tuned", adapter_of(base, learnt))
+    told = engine.surprise(corpus[50:], "tuned", limit=128)
+    found = sum(one.nats for one in told) / sum(one.tokens for one in told)
+    assert found == pytest.approx(learnt.val_nll, rel=5e-3)
+
+
 def test_another_seed_makes_another_adapter(
     base: Base, encoded: list[Encoded], tuned: Tuned, tmp_path: Path
 ) -> None:
