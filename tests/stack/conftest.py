@@ -20,12 +20,7 @@ from tests.conftest import free_port
 START, HISTORY = date(2026, 9, 1), 14
 FIRST_NIGHT = START + timedelta(days=HISTORY - 1)
 DRIFT_DAY = FIRST_NIGHT + timedelta(days=1)
-LATER = (
-    "ncf",
-    "item_knn",
-    "ridge",
-    "qlora",
-)  # the families of the nights after the first, which trains them all
+LATER = ("ncf", "item_knn", "ridge")  # the families of the nights after the first, which trains them all
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def test_drift_starts_a_retrain_by_itself_which_takes_the_next_day_with_its_feed
     assert kept["messages"][0]["content"] == "배터리 재활용 일이 지루해요. 제 번호는 [전화번호]이에요."
     gate = report["gates"]["recommender"]
     assert gate["champion"] == first_winner(small)
-    for seat in SEATS:
+    for seat in {FAMILIES[family].seat for family in LATER}:
         gate = report["gates"][seat]
         assert gate["champion_metrics"] and gate["decision"] in ("promote", "keep")
 
