@@ -3,7 +3,8 @@
     tables OPTIMISER ITEMS DTYPE STEPS     steps on tables of so many items, and their CPU time
     stream ROWS FOLDER                     so many coded interactions to shards and through an epoch's blocks
     make ROWS FOLDER                       a lake of so many interactions
-    lake ROWS FOLDER                       that lake, as text, to integers, shards and through an epoch's blocks
+    lake ROWS FOLDER [MEMORY]              that lake, as text, to integers, shards and through an epoch's blocks;
+                                           MEMORY: what DuckDB may take, such as 512MB, instead of the large path's own
 Prints one line of JSON. Where a measurement has phases, `…_peak_gib` is the process's peak by the end of each.
 """
 
@@ -27,7 +28,7 @@ quiet_libraries()
 import torch  # noqa: E402
 
 from benchmarks.scale.rivals import CPU, step_of  # noqa: E402
-from training.ncf.coded import code  # noqa: E402
+from training.ncf import coded  # noqa: E402
 from training.ncf.large import Hyper, Network, Sampler, Step  # noqa: E402
 from training.ncf.shards import Shards, joined, number_of, write_set  # noqa: E402
 
@@ -86,19 +87,20 @@ def _epoch(shards: Shards, random: np.random.Generator) -> dict[str, Any]:
     return {"positives": seen, "read_cpu_s": reading, "steps": trained, "steps_cpu_s": spent}
 
 
-def lake(count: int, folder: Path) -> dict[str, Any]:
+def lake(count: int, folder: Path, memory: str = coded.MEMORY) -> dict[str, Any]:
     """The lake is there already: `benchmarks.scale.world` made it in another process."""
     from nightshift.lake import Lake
 
+    coded.MEMORY = memory
     there, random = Lake(folder / "lake"), np.random.default_rng(0)
     days = there.days()
     began = process_time()
-    with code(there, days[0], days[-1], folder / "scratch") as window:
-        coded = process_time()
-        found = {"code_cpu_s": coded - began, "code_peak_gib": peak_gib()}
+    with coded.code(there, days[0], days[-1], folder / "scratch") as window:
+        done = process_time()
+        found = {"code_cpu_s": done - began, "code_peak_gib": peak_gib()}
         counts = window.write_shards("all", 0, len(days), random)
         seen = sum(map(len, window.seen()))
-        found |= {"shards_cpu_s": process_time() - coded, "shards_peak_gib": peak_gib()}
+        found |= {"shards_cpu_s": process_time() - done, "shards_peak_gib": peak_gib()}
         shards = joined(window.folder / "shards", {"all": counts}, window.number)
         return {**found, **_epoch(shards, random), "pairs_met": seen, "days": len(days)}
 
@@ -119,7 +121,7 @@ def main() -> None:
     if kind == "tables":
         found = tables(rest[0], int(rest[1]), rest[2], int(rest[3]))
     else:
-        found = {"stream": stream, "lake": lake, "make": make}[kind](int(rest[0]), Path(rest[1]))
+        found = {"stream": stream, "lake": lake, "make": make}[kind](int(rest[0]), Path(rest[1]), *rest[2:])
     print(json.dumps({**found, "peak_gib": peak_gib()}))
 
 
