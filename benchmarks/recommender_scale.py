@@ -23,6 +23,7 @@ from typing import Any
 from nightshift.commands import plain, run_command
 from nightshift.settings import PROJECT
 from training.card import positive
+from training.ncf.coded import MEMORY
 from training.ncf.memory import Shape, budget
 
 WAYS = (
@@ -61,16 +62,16 @@ def tables(sizes: list[int], most_gib: float) -> Iterator[dict[str, Any]]:
                 }
 
 
-def streams(sizes: list[int], lakes: list[int]) -> Iterator[dict[str, Any]]:
-    for kind, counts in (("stream", sizes), ("lake", lakes)):
-        for count in counts:
+def streams(sizes: list[int], memory: str) -> Iterator[dict[str, Any]]:
+    for kind in ("stream", "lake"):
+        for count in sizes:
             with TemporaryDirectory(prefix="nightshift-") as folder:
                 if kind == "lake":
                     cost("make", count, folder)
                 yield {
                     "from": "lake" if kind == "lake" else "coded",
                     "rows": count,
-                    **cost(kind, count, folder),
+                    **cost(kind, count, folder, *([memory] if kind == "lake" else [])),
                 }
 
 
@@ -108,17 +109,18 @@ def main() -> None:
     parser.add_argument("--most-items", type=positive, default=10_000_000)
     parser.add_argument("--most-rows", type=positive, default=100_000_000)
     parser.add_argument("--most-gib", type=float, default=8.0, help="what would take more is left out")
+    parser.add_argument("--lake-memory", default=MEMORY, metavar="SIZE", help="DuckDB's, on a lake")
     parser.add_argument("--quick", action="store_true", help="that it runs, not figures to keep")
     options = parser.parse_args()
     items = [100_000] if options.quick else [n for n in STEPS if n <= options.most_items]
     rows = [n for n in (1_000_000, 10_000_000, 100_000_000) if n <= options.most_rows]
-    rows, lakes = (rows[:1], rows[:1]) if options.quick else (rows, rows[:2])
+    rows = rows[:1] if options.quick else rows
     found: dict[str, Any] = {}
     if "tables" in options.parts:
         found["tables"] = list(tables(items, options.most_gib))
         show("a step on growing tables", found["tables"])
     if "streams" in options.parts:
-        found["streams"] = list(streams(rows, lakes))
+        found["streams"] = list(streams(rows, options.lake_memory))
         show("interactions that never are in memory whole", found["streams"])
     if "quality" in options.parts and options.data is None:
         print("MovieLens-1M is left out: no --data.")

@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small market, two epochs: that it runs")
     parser.add_argument("--data", type=Path, nargs="*", default=[], metavar="DIR",
                         help="folders of MovieLens-100K (RecBole's files) and UCI Online Retail by day")  # fmt: skip
+    parser.add_argument("--without-market", action="store_true", help="the sets of --data alone")
     parser.add_argument("--home", type=Path, metavar="DIR", help="keep the lakes there, for the next time")
     there = [name for name in COMPETING if name in FAMILIES]
     parser.add_argument(
@@ -238,7 +239,8 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as passing:
         home = (options.home or Path(passing)).resolve()
-        for make in (lambda: market(home, quick=options.quick), *(_maker(one, home) for one in options.data)):
+        makers = [] if options.without_market else [lambda: market(home, quick=options.quick)]
+        for make in (*makers, *(_maker(one, home) for one in options.data)):
             one = make()
             results[one.name] = measure(one, options.families, smoke=options.quick)
     show(results)

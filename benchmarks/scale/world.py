@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.commands import run_command
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
@@ -66,7 +67,7 @@ def _day(
     at = np.datetime64(midnight.replace(tzinfo=None), "us") + second.astype("timedelta64[s]")
     interactions = pa.table(
         {
-            "event_id": [f"{day}-{n}" for n in range(count)],
+            "event_id": pc.binary_join_element_wise(f"{day}", _text(np.arange(count)), "-"),
             "user_id": _names("u", user),
             "item_id": _names("i", item),
             "kind": np.full(count, "click"),
@@ -95,7 +96,11 @@ def _day(
 
 
 def _names(letter: str, numbers: np.ndarray) -> pa.Array:
-    return pa.array([f"{letter}{n:08d}" for n in numbers])
+    return pc.binary_join_element_wise(letter, pc.utf8_lpad(_text(numbers), 8, "0"), "")
+
+
+def _text(numbers: np.ndarray) -> pa.Array:
+    return pa.array(numbers).cast(pa.string())
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.scale import quality, world
+from benchmarks.scale import cost, quality, world
 from benchmarks.scale.rivals import CPU, Rival
 from nightshift.lake import Lake
+from training.ncf import coded
 from training.ncf.coded import size
 from training.ncf.large import Hyper, Network, Sampler
 
@@ -21,6 +22,18 @@ def test_the_made_lake_has_the_sizes_that_were_asked_for_and_tastes_in_it(tmp_pa
     user, item = world.pairs(200, 500, 20_000, np.random.default_rng(0))
     own = (user % world.CLUSTERS == item % world.CLUSTERS).mean()
     assert own > 0.7 and np.median(item) < 500 / 4
+
+
+def test_what_a_lake_costs_is_told_from_its_files_to_batches_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coded, "MEMORY", coded.MEMORY)  # put back afterwards
+    world.write_lake(tmp_path / "lake", users=200, items=500, per_day=3_000, days=2)
+    told = cost.lake(6_000, tmp_path, "300MB")
+    assert coded.MEMORY == "300MB"
+    assert 0 < told["pairs_met"] < told["positives"] < 6_000 and told["days"] == 2
+    assert told["steps"] == -(-told["positives"] // Hyper().batch)  # few rows: every batch of the epoch
+    assert 0 < told["code_peak_gib"] <= told["shards_peak_gib"] <= cost.peak_gib()
 
 
 def test_the_held_out_item_is_no_training_row_of_its_user(tmp_path: Path) -> None:
