@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from feature_repo.build import build as build_features
 from feature_repo.build import compute
 from feature_repo.engines import Engine, open_engine
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
@@ -25,6 +27,7 @@ from nightshift.errors import FeatureError
 from nightshift.lake import Lake
 from nightshift.settings import PROJECT, Settings
 from nightshift.sources import DayBatch
+from tests.feature_repo.conftest import LAST
 
 pytestmark = pytest.mark.service
 DAY = date(2026, 9, 28)
@@ -125,6 +128,30 @@ def test_a_lake_without_a_window_gives_the_same_empty_features(spark: Engine, tm
     lake, before = publish_world(tmp_path / "lake", 0), date(2026, 1, 1)
     ours, theirs = by_duckdb(tmp_path, lake, before), compute(lake, before, spark, VIEWED)
     assert ours == theirs and {table.num_rows for table in ours.values()} == {0}
+
+
+def test_a_whole_build_on_spark_writes_the_bytes_of_one_on_duckdb(
+    spark: Engine,
+    small_home: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that a night builds: partitions of three days, then Feast. Spark runs already; opening it is tried above."""
+    home = tmp_path_factory.mktemp("by_spark")
+    shutil.copytree(small_home.lake_dir, home / "lake")
+    by_duckdb = build_features(small_home, LAST)
+    monkeypatch.setattr("feature_repo.build.open_engine", lambda settings: nullcontext(spark))
+    by_spark = build_features(on_spark(home), LAST)
+    told = {name: by_spark[name] for name in by_duckdb if name != "seconds"}
+    assert told == {name: by_duckdb[name] for name in told} and by_spark["days_built"] == 3
+    ours, theirs = (
+        {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in root.glob("features/*/day=*.parquet")
+        }
+        for root in (small_home.home, home)
+    )
+    assert len(ours) == 9 and theirs == ours
 
 
 def test_spark_listens_on_loopback_alone(spark: Engine) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -60,10 +62,22 @@ CASES: dict[str, dict[str, Any]] = {
         for name in SECRET_SETTINGS
     },
 }
+PAGE = (PROJECT / "docs" / "running" / "kubernetes.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```\n(.*?)```|`((?:kubectl|helm) [^`]+)`", PAGE, re.DOTALL)
+    for line in "".join(block).splitlines()
+]
 RENDERED = ("minimal", "production", "cards")
 fetched = sorted((CHART / "charts").glob("airflow-*.tgz"))
 if fetched:
     CASES["whole"] = {"values": ON_CARDS, "set": {}}
+
+
+def after(command: str, word: str) -> str:
+    """What stands after `word` in a command."""
+    words = shlex.split(command)
+    return words[words.index(word) + 1]
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +220,67 @@ def test_a_pod_gets_the_secrets_it_uses_and_all_of_them_exist(tried: dict[str, A
         name for name, _ in pods(result) if "NIGHTSHIFT_PROFILES_URL" in variables(container(result, name))
     ]
     assert profiles == ["nightshift-language"], "who somebody is, the coach alone may read"
+
+
+def test_the_pages_commands_name_one_namespace_and_release_and_files_that_exist() -> None:
+    assert {command.split()[0] for command in COMMANDS} == {"kubectl", "helm"} and len(COMMANDS) == 8
+    namespace = after(next(c for c in COMMANDS if "create namespace" in c), "namespace")
+    for command in COMMANDS:
+        if "create namespace" not in command and "dependency" not in command:
+            assert after(command, "-n") == namespace, command
+        for path in re.findall(r"docker/\S+", command):
+            assert (PROJECT / path).exists(), command
+    charts = [c for c in COMMANDS if c.startswith("helm")]
+    assert all("docker/helm/nightshift" in shlex.split(c) for c in charts)
+    releases = {after(c, verb) for c in charts for verb in ("install", "upgrade") if verb in c.split()}
+    assert len(releases) == 1 and f"| `{releases.pop()}-api-server` |" in PAGE
+    dependencies = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"]
+    assert dependencies, "helm dependency update would have nothing to fetch"
+
+
+def test_the_values_that_the_page_names_are_values_of_the_chart() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values["services"] = {name: {**values["service"], **own} for name, own in values["services"].items()}
+    named = [
+        name for name in re.findall(r"`([a-z]\w*(?:\.\w+)+)(?:=\w+)?`", PAGE) if name.split(".")[0] in values
+    ]
+    assert {"services.language.enabled", "networkPolicy.clients", "secrets.logins"} <= set(named)
+    for name in named:
+        if name.startswith("airflow.config."):  # any option of Airflow's may be added there
+            continue
+        found = values
+        for key in name.split("."):
+            assert key in found, f"{name} is no value of the chart"
+            found = found[key]
+
+
+def test_the_secrets_that_the_page_makes_are_those_that_are_read(tried: dict[str, Any]) -> None:
+    made = {after(c, "generic"): c for c in COMMANDS if "create secret" in c}
+    airflow = yaml.safe_load((CHART / "values.yaml").read_text())["airflow"]
+    database = airflow["data"]["metadataSecretName"]
+    production = yaml.safe_load(Path(PRODUCTION[0]).read_text())
+    assert set(made) == {production["secrets"]["existing"], database}
+    assert "--from-file=connection=" in made[database], "the key that Airflow's chart reads"
+    own = set(objects(tried["production"], "Secret"))
+    read = {
+        entry["valueFrom"]["secretKeyRef"]["name"]
+        for _, template in pods(tried["production"])
+        for part in parts(template)
+        for entry in variables(part).values()
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+    assert read <= {*made, *own} and not own & set(made)
+
+
+@pytest.mark.parametrize("case", RENDERED)
+def test_what_is_said_after_an_install_names_services_and_ports_that_are_there(
+    tried: dict[str, Any], case: str
+) -> None:
+    services = objects(tried[case], "Service")
+    told = re.findall(r"kubectl -n ml port-forward svc/(\S+) (\d+)", tried[case]["notes"])
+    there = {(name, str(port["port"])) for name, thing in services.items() for port in thing["spec"]["ports"]}
+    assert told and set(told) == there
+    assert any(objects(tried[case], "Deployment")), "kubectl rollout restart deployment"
 
 
 @pytest.mark.parametrize("case", RENDERED)

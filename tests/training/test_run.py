@@ -320,3 +320,30 @@ def test_an_mlflow_that_dies_during_training_fails_the_step_in_words_and_the_ret
         assert len(Registry(config).versions(SEATS["recommender"])) == 1
     finally:
         server.stop()
+
+
+def losses(home: Settings, run_id: str) -> list[float]:
+    return [point.value for point in Registry(home).client.get_metric_history(run_id, "epoch/loss")]
+
+
+def test_torchrun_starts_two_processes_and_one_version_comes_of_it_learnt_as_by_one(
+    home: Settings, done: dict[str, Any]
+) -> None:
+    registry = Registry(home)
+    before = {version.number for version in registry.versions(SEATS["recommender"])}
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", "training.run", "ncf", "--night", str(TINY_NIGHT), "--smoke", "--seed", "4"],
+        env={**os.environ, "NIGHTSHIFT_HOME": str(home.home), "NIGHTSHIFT_MLFLOW_URL": home.mlflow_uri},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    result = json.loads(ended.stdout)  # the leader's line and nobody else's
+    run = registry.client.get_run(result["run_id"])
+    assert run.data.params["processes"] == "2" and run.info.status == "FINISHED"
+    after = {version.number for version in registry.versions(SEATS["recommender"])}
+    assert after - before == {result["version"]}
+    of_one = losses(home, done["result"]["run_id"])
+    assert losses(home, result["run_id"]) == pytest.approx(of_one, rel=1e-3) and len(of_one) == 2
