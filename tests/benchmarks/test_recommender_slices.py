@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,6 +71,28 @@ def test_films_ratings_and_people_follow_the_contract() -> None:
     told = pd.DataFrame({"age": ["24"], "gender": ["F"], "occupation": ["writer"]}, index=["7"])
     (person,) = _people(rows, told).to_pylist()
     assert (person["age_group"], person["tier"], person["country"]) == ("20s", "F", "writer")
+
+
+def test_a_set_can_be_measured_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+    one = SimpleNamespace(name="mine")
+
+    def make(name: str) -> Any:
+        made.append(name)
+        return one
+
+    monkeypatch.setattr(slices, "market", lambda home, quick: make("market"))
+    monkeypatch.setattr(slices, "found", lambda folder, home: make(folder.name))
+    monkeypatch.setattr(slices, "measure", lambda one, families, smoke: {"cpu_s": {}})
+    monkeypatch.setattr(slices, "show", lambda results: None)
+    for more, expected in (([], ["market", "shop"]), (["--without-market"], ["shop"])):
+        made.clear()
+        monkeypatch.setattr("sys.argv", ["recommender_slices", "--data", "shop", *more])
+        slices.main()
+        assert made == expected
+    assert capsys.readouterr().out.splitlines()[-1] == '{"mine": {"cpu_s": {}}}'
 
 
 def test_a_folder_of_something_else_is_refused_in_words(tmp_path: Path) -> None:
