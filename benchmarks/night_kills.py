@@ -6,8 +6,8 @@ The same night of a small market is run twice, each with a home and an MLflow of
 is killed (SIGKILL) `--kills` times, each time right before one of its writes, drawn at random from all that the step
 makes: a file opened for writing or renamed, a statement's connection to a database, a request to MLflow. Then the step
 is run again, as Airflow does. Compared at the end: the lake by its bytes, the features by their values, the feedback
-that the night took, who sits in the seat by the bytes of its package (without MLmodel, which names its run, and bytecode),
-and what the gate decided.
+that the night took, who sits in the seat by the bytes of its package (without bytecode and MLmodel, which names its
+run), and what the gate decided.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def state(config: Settings, night: date, *, with_models: bool) -> dict[str, Any]
 
 
 def digest_of_model(registry: Registry, number: int) -> str:
-    """sha256 over a version's files but MLmodel, which names its run, and bytecode, which names the minute of its source."""
+    """sha256 over a version's files but MLmodel, which names its run, and bytecode, which differs by home."""
     with tempfile.TemporaryDirectory(prefix="nightshift-kills-model-") as folder:
         package = registry.package(RECOMMENDER, number, Path(folder))
         (package / "MLmodel").unlink()
