@@ -163,7 +163,7 @@ def state(config: Settings, night: date, *, with_models: bool) -> dict[str, Any]
 
 
 def digest_of_model(registry: Registry, number: int) -> str:
-    """sha256 over a version's files but MLmodel, which names its run, and bytecode, which differs by home."""
+    """sha256 over a version's files but MLmodel, which names its run, and bytecode, which holds a time."""
     with tempfile.TemporaryDirectory(prefix="nightshift-kills-model-") as folder:
         package = registry.package(RECOMMENDER, number, Path(folder))
         (package / "MLmodel").unlink()
