@@ -6,7 +6,8 @@ The same night of a small market is run twice, each with a home and an MLflow of
 is killed (SIGKILL) `--kills` times, each time right before one of its writes, drawn at random from all that the step
 makes: a file opened for writing or renamed, a statement's connection to a database, a request to MLflow. Then the step
 is run again, as Airflow does. Compared at the end: the lake by its bytes, the features by their values, the feedback
-that the night took, who sits in the seat by the bytes of the package, and what the gate decided.
+that the night took, who sits in the seat by the bytes of its package (without bytecode and MLmodel, which names its
+run), and what the gate decided.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from nightshift.commands import plain, run_command
 from nightshift.errors import StackError
 from nightshift.eventlog import EventLog
 from nightshift.lake import open_lake
+from nightshift.packages import package_digest
 from nightshift.parts import environment
 from nightshift.registry import Registry
 from nightshift.seats import RECOMMENDER
@@ -82,8 +85,9 @@ def steps(night: date) -> dict[str, list[str]]:
         "audit": ["monitoring.quality", *when],
         "publish": ["nightshift.intake", "publish", *when],
         "features": ["feature_repo.build", *when],
-        "train": ["training.run", FAMILY, *when, "--smoke"],
-        "gate": ["training.examine", RECOMMENDER.name, *when],
+        # Not a smoke training, which the gate finds worse than its baseline, and no family that nobody trained: seated.
+        "train": ["training.run", FAMILY, *when],
+        "gate": ["training.examine", RECOMMENDER.name, *when, "--families", FAMILY],
     }
 
 
@@ -149,12 +153,22 @@ def state(config: Settings, night: date, *, with_models: bool) -> dict[str, Any]
         told = json.loads(
             (config.nights_dir / night.isoformat() / f"gate-{RECOMMENDER.name}.json").read_text()
         )
-        found["champion"] = champion and champion.tags.get("package_digest")
+        found["champion"] = champion and digest_of_model(registry, champion.number)
         found["decision"] = told["decision"]
+        found["reasons"] = told["reasons"]
         experiments = [each.experiment_id for each in registry.client.search_experiments()]
         running = registry.client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'")
         found["runs left open"] = len(running)
     return found
+
+
+def digest_of_model(registry: Registry, number: int) -> str:
+    """sha256 over a version's files but MLmodel, which names its run, and bytecode, which holds a time."""
+    with tempfile.TemporaryDirectory(prefix="nightshift-kills-model-") as folder:
+        package = registry.package(RECOMMENDER, number, Path(folder))
+        (package / "MLmodel").unlink()
+        shutil.rmtree(package / "__pycache__", ignore_errors=True)
+        return package_digest(package)
 
 
 def digest_of_values(path: Path) -> str:
@@ -193,13 +207,19 @@ def measure(folder: Path, kills: int, seed: int) -> dict[str, Any]:
             found[which] = state(config, night, with_models=True)
         finally:
             stack.down(lambda _: None)
-    differs = [name for name, value in found["undisturbed"].items() if found["killed"][name] != value]
+    differs = [
+        name
+        for name, value in found["undisturbed"].items()
+        if name != "reasons" and found["killed"][name] != value  # they tell of milliseconds, too
+    ]
     return {
         "seed": seed,
         "kills": [{"step": each.step, "before_write": each.at, "of": each.of} for each in told],
         "differs": differs,
         "feedback": len(found["killed"]["feedback"]),
+        "champion": found["killed"]["champion"],
         "decision": found["killed"]["decision"],
+        "reasons": found["killed"]["reasons"],
     }
 
 
@@ -210,6 +230,7 @@ def show(result: dict[str, Any]) -> None:
         table.add_row(step, str(mine[0]["of"]), ", ".join(str(each["before_write"]) for each in mine))
     Console().print(table)
     print(f"differs from the undisturbed night in: {', '.join(result['differs']) or 'nothing'}")
+    print(f"the gate decided: {result['decision']}. {' '.join(result['reasons'])}")
 
 
 def main(arguments: list[str] | None = None) -> None:

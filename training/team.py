@@ -2,8 +2,8 @@
 
 The leader is the process that trains anyway; it starts the others, and they end with it. They meet through a file, so
 that nothing listens but their own connections, on loopback. Under torchrun the processes are there already, and meet
-where it says: `torchrun --nproc-per-node 2 -m training.run ncf --night …`. **NCCL, cards, and two machines with a network
-between them have not been run.**
+where it says: `torchrun --nproc-per-node 2 -m training.run ncf --night …`. **NCCL, cards, and two machines with a
+network between them have not been run.**
 
 A process that ends takes its connections along, which the others notice at once; one that says nothing for SILENCE is
 taken for dead. Either way the training ends with a TeamError.
