@@ -86,7 +86,8 @@ def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path
 def test_a_replay_judges_each_production_model_by_the_next_day_and_reaches_nothing_that_runs(
     tmp_path: Path,
 ) -> None:
-    small = {"market_users": 200, "market_items": 100, "market_topics": 10, "market_conversations": 0}
+    small = {"market_users": 200, "market_items": 100, "market_topics": 10, "market_conversations": 0,
+             "families": "item_knn"}  # fmt: skip
     real = Settings(_env_file=None, home=tmp_path / "var", mlflow_url="http://127.0.0.1:9", **small)  # type: ignore[call-arg,arg-type]
     night, own = real.market_start + timedelta(days=7), tmp_path / "own"
     command = [str(Path(sys.executable).parent / "nightshift"), "replay", "--source", "market", "--history", "8",

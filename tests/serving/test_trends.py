@@ -167,7 +167,7 @@ def test_topics_that_the_champion_did_not_learn_from_are_ranked_if_the_files_nam
     world.store.rows["new"] = row(70)
     assert [t.topic for t in world.look().trends] == ["a", "b"]
     world.bundle = bundle(2, ["a", "b"])
-    monkeypatch.setattr(module.featurestore, "newest", newest)
+    monkeypatch.setattr(module.partitions, "newest", newest)
     assert [t.topic for t in world.look().trends] == ["new", "a", "b"]
 
 

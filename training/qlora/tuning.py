@@ -2,8 +2,9 @@
 
 Conversations are packed into rows, and none of them sees its neighbours in the row. The loss is of the assistant's
 tokens, taken chunk by chunk: the whole logits of a vocabulary of 128,256 would be 0.5 MB a token. LoRA on every
-linear layer is what learns, and on the embedding where that is asked for, in float32 whatever the base is in: TRL makes it bf16, a checkpoint brings it back in
-float32, and a resumed run would end elsewhere. So it ends with the same bits.
+linear layer is what learns, and on the embedding where that is asked for, in float32 whatever the base is in: TRL
+makes it bf16, a checkpoint brings it back in float32, and a resumed run would end elsewhere. So it ends with the
+same bits.
 """
 
 from __future__ import annotations
