@@ -100,11 +100,12 @@ def days_to_take(config: Settings, night: date) -> list[date]:
 def ingest(config: Settings, night: date) -> dict[str, Any]:
     """Stage a night's days: the configured source's rows, feedback events and feeds, counted by source.
 
-    A published day is left alone, so ingesting twice changes nothing.
+    A published day is left alone, so ingesting twice changes nothing; what the first time told is told again.
     """
     lake = open_lake(config)
-    if lake.entry(night) is not None:
-        return {"night": night, "already_published": True, "days": [], "rows": 0, "counts": {}}
+    if lake.entry(night) is not None:  # the watch takes in a night's day, too
+        first = read_step(config, night, "ingest") or {"night": night, "days": [], "rows": 0, "counts": {}}
+        return {**first, "already_published": True}
     totals: dict[str, dict[str, int]] = {}
     rows = 0
     days = days_to_take(config, night)

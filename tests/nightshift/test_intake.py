@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nightshift import intake
-from nightshift.commands import emit
+from nightshift.commands import emit, read_step
 from nightshift.contracts import INTERACTIONS, ITEMS, USERS
 from nightshift.errors import ContractError, LakeError, NothingNewError, SourceError
 from nightshift.eventlog import EventLog
@@ -211,6 +211,19 @@ def test_ingesting_a_published_day_changes_nothing(config: Settings) -> None:
     assert intake.publish(config, night)["published"] == []
     assert Lake(config.lake_dir).staged_days() == []
     assert Lake(config.lake_dir).digest(FIRST, night) == before
+
+
+def test_ingesting_a_published_day_keeps_what_was_told_of_it(
+    config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = FIRST + timedelta(days=2)
+    monkeypatch.setattr(intake, "settings", lambda: config)
+    intake.main(["ingest", "--night", str(night)])
+    told = read_step(config, night, "ingest")
+    take(config, night)
+    intake.main(["ingest", "--night", str(night)])
+    assert told is not None and len(told["days"]) == 3 and told["rows"] > 0
+    assert read_step(config, night, "ingest") == {**told, "already_published": True}
 
 
 def test_feedback_joins_the_night_and_is_counted_by_source(config: Settings) -> None:
