@@ -22,7 +22,7 @@ from nightshift.lake import Lake
 from nightshift.machine import memory_bytes
 from nightshift.settings import Settings
 
-SHARE = 1 / 3  # of the memory: what comes out, and other tasks of a night, need some too
+SHARE = 3  # a third of the memory: what comes out, and other tasks of a night, need some too
 
 
 class Engine:
@@ -89,10 +89,10 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 
 
 def memory_mib(settings: Settings) -> int:
-    """What an engine may hold: what the settings say, or SHARE of what there is."""
+    """What an engine may hold: what the settings say, or one part in SHARE of what there is."""
     if settings.features_memory_gb is not None:
         return max(1, round(settings.features_memory_gb * 1024))
-    return int(SHARE * memory_bytes() / 2**20)
+    return memory_bytes() // SHARE // 2**20
 
 
 @contextmanager

@@ -63,10 +63,11 @@ def test_nights_one_by_one_and_a_replay_give_the_same_bytes(tmp_path, small_home
     assert partitions(other) == partitions(small_home)
 
 
-def test_a_second_run_does_nothing_and_says_so(small_home) -> None:
+def test_a_second_run_does_nothing_starts_no_engine_and_says_so(small_home, monkeypatch) -> None:
     build(small_home, LAST)
     files = [*small_home.features_dir.rglob("*.parquet"), *(small_home.home / "feast").iterdir()]
     stamps = {path: path.stat().st_mtime_ns for path in files}
+    monkeypatch.setattr("feature_repo.build.open_engine", None)
     again = build(small_home, LAST)
     assert (again["message"], again["days_built"], again["materialized"]) == ("nothing new", 0, 0)
     assert {path: path.stat().st_mtime_ns for path in files} == stamps

@@ -126,6 +126,10 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(
     assert resumed.tokens == tuned.tokens
 
 
+def half_of(learnt: Tuned) -> dict[str, np.ndarray]:
+    return {name: w for name, w in learnt.weights.items() if not name.endswith("lora_embedding_A")}
+
+
 def test_the_embedding_learns_too_where_that_is_asked_for(
     base: Base,
     encoded: list[Encoded],
@@ -149,6 +153,10 @@ def test_the_embedding_learns_too_where_that_is_asked_for(
 
     engine = Engine(open_base(talks_home, base.ref))
     engine.add("tuned", adapter_of(base, learnt))
+    worn = {name: p for name, p in engine.base.model.named_parameters() if name.endswith("_A.tuned")}
+    assert worn and all(p.dtype == torch.float32 and not p.requires_grad for p in worn.values())
+    with pytest.raises(BaseModelError, match="lora_embedding_A"):
+        engine.add("torn", replace(adapter_of(base, learnt), weights=half_of(learnt)))
     told = engine.surprise(corpus[50:], "tuned", limit=128)
     found = sum(one.nats for one in told) / sum(one.tokens for one in told)
     assert found == pytest.approx(learnt.val_nll, rel=5e-3)
