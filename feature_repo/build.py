@@ -27,6 +27,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -122,16 +123,21 @@ def compute(
 def _daily(lake: Lake, day: date, engine: Engine, views: list[str]) -> dict[str, pa.Table]:
     if not views:
         return {}
-    interactions = engine.read(lake, "interactions", day - timedelta(days=WINDOW_DAYS - 1), day)
-    items, users = engine.latest(lake, "items", day), engine.latest(lake, "users", day)
-    expressions = {
-        USER_VIEW: user.user_features(interactions, items, users, day),
-        ITEM_VIEW: item.item_features(interactions, items, day),
-    }
-    return {
-        view: engine.arrow(expressions[view]).cast(schema(VIEWS[view].key, VIEWS[view].features))
-        for view in views
-    }
+    start = day - timedelta(days=WINDOW_DAYS - 1)
+    interactions = engine.read(lake, "interactions", start, day)
+    items = engine.kept("items", engine.latest(lake, "items", day))
+    users = engine.kept("users", engine.latest(lake, "users", day).order_by(user.KEY))
+    of_users, met = [], []
+    for number, share in enumerate(engine.shares(lake, start, day)):
+        theirs = share.of(interactions)
+        if USER_VIEW in views:
+            of_users.append(engine.arrow(user.user_features(theirs, items, share.of(users), day)))
+        if ITEM_VIEW in views:
+            met.append(engine.kept(f"met_{number}", item.met_by(theirs, day)))
+    found = {USER_VIEW: pa.concat_tables(of_users)} if of_users else {}
+    if met:
+        found[ITEM_VIEW] = engine.arrow(item.features_of(ibis.union(*met), items, day))
+    return {view: table.cast(schema(VIEWS[view].key, VIEWS[view].features)) for view, table in found.items()}
 
 
 def _topics(lake: Lake, day: date) -> pa.Table:

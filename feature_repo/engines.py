@@ -17,6 +17,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from feature_repo.shares import ROWS, Share, shares
 from nightshift.contracts import CONTRACTS
 from nightshift.lake import Lake
 from nightshift.machine import memory_bytes
@@ -49,6 +50,18 @@ class Engine:
         (key,) = contract.key
         kept = [column.name for column in contract.columns if not column.nullable and column.name != key]
         return rows.group_by(key).aggregate(**{name: rows[name].argmax(rows.day) for name in kept})
+
+    def shares(self, lake: Lake, start: date, end: date) -> list[Share]:
+        """How to cut the users of these days, so that what is held at a time does not grow with them."""
+        return shares(lake.paths("interactions", start, end), ROWS)
+
+    def kept(self, name: str, expression: ir.Table) -> ir.Table:
+        """The rows of an expression that is asked more than once, computed now, until something else has the name."""
+        self.connection.raw_sql(
+            f"DROP TABLE IF EXISTS {name}"
+        )  # what Ibis makes of this, DuckDB does not parse
+        found: ir.Table = self.connection.create_table(name, expression, temp=True)
+        return found
 
     def files(self, paths: list[Path]) -> ir.Table:
         """Parquet files as one table; `day` comes from the names of their folders."""

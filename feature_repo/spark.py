@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import pyarrow as pa
 from ibis.util import gen_name
 
 from feature_repo.engines import Engine, memory_mib
+from feature_repo.shares import EVERYBODY, Share
 from nightshift.errors import FeatureError
+from nightshift.lake import Lake
 from nightshift.settings import Settings
 
 LOCAL = {
@@ -42,6 +45,12 @@ class Spark(Engine):
         super().__init__(ibis.pyspark.connect(session))  # which sets the session's time zone to UTC
         self.session = session
         session.sql(EPOCH)
+
+    def shares(self, lake: Lake, start: date, end: date) -> list[Share]:
+        return EVERYBODY  # Spark cuts by itself
+
+    def kept(self, name: str, expression: ir.Table) -> ir.Table:
+        return expression
 
     def files(self, paths: list[Path]) -> ir.Table:
         root = str(

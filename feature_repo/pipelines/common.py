@@ -62,9 +62,14 @@ def epoch(at: ir.TimestampValue) -> ir.FloatingValue:
     return seconds
 
 
+def exact(values: ir.Value) -> ir.Value:
+    """A float column in fixed point (9 decimals), whose sum is the same in any order. NaN becomes null."""
+    return values.try_cast("decimal(38, 9)")
+
+
 def exact_sum(values: ir.Value) -> ir.Value:
-    """Sum of a float column in fixed point (9 decimals), so that order does not matter. NaN counts as null."""
-    return values.try_cast("decimal(38, 9)").sum().cast("float64")
+    """Sum of a float column by `exact`, as float64."""
+    return exact(values).sum().cast("float64")
 
 
 def ratio(part: ir.Value, whole: ir.Value) -> ir.Value:

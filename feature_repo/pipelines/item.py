@@ -10,7 +10,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.pipelines.common import attach, days_between, exact_sum, in_window, output, ratio
+from feature_repo.pipelines.common import attach, days_between, exact, in_window, output, ratio
 from nightshift.contracts.features import ITEM_FEATURES
 
 KEY = "item_id"
@@ -22,10 +22,27 @@ def item_features(interactions: ir.Table, items: ir.Table, day: date) -> ir.Tabl
     interactions: the contract's columns and `day`, the published day (date); rows outside the window are ignored.
     items: as known at the end of `day`.
     """
+    return features_of(met_by(interactions, day), items, day)
+
+
+def met_by(interactions: ir.Table, day: date) -> ir.Table:
+    """What `features_of` has to know of some users' interactions: one row per item that they met in the window."""
     window = in_window(interactions, day)
-    total = window.aggregate(total=window.count())
+    rated = (window.kind == "rating").ifelse(window.value, ibis.null("float64"))
+    return window.group_by(KEY).aggregate(
+        users=window.user_id.nunique(),
+        interactions=window.count(),
+        rating=exact(rated).sum(),
+        rated=rated.count(),
+        last_day=window.day.max(),
+    )
+
+
+def features_of(met: ir.Table, items: ir.Table, day: date) -> ir.Table:
+    """The features of everybody's interactions, from `met_by` of users who are in one of them each."""
+    total = met.aggregate(total=met.interactions.sum())
     known = items.select(KEY, "category", "price", age_days=_age(items, day))
-    met = attach(known, [_met(window, day)], KEY)
+    met = attach(known, [_added(met, day)], KEY)
     met = met.mutate(
         interactions_28d=met.interactions_28d.fill_null(0), unique_users_28d=met.unique_users_28d.fill_null(0)
     ).cross_join(total)
@@ -43,11 +60,10 @@ def _age(items: ir.Table, day: date) -> ir.Value:
     return ibis.greatest(days_between(day, items.created_at.cast("timestamp('UTC')").date()), 0.0)
 
 
-def _met(window: ir.Table, day: date) -> ir.Table:
-    rated = (window.kind == "rating").ifelse(window.value, ibis.null("float64"))
-    return window.group_by(KEY).aggregate(
-        unique_users_28d=window.user_id.nunique(),
-        interactions_28d=window.count(),
-        rating_mean_28d=ratio(exact_sum(rated), rated.count()),
-        recency_days=days_between(day, window.day.max()),
+def _added(met: ir.Table, day: date) -> ir.Table:
+    return met.group_by(KEY).aggregate(
+        unique_users_28d=met.users.sum(),
+        interactions_28d=met.interactions.sum(),
+        rating_mean_28d=ratio(met.rating.sum(), met.rated.sum()),
+        recency_days=days_between(day, met.last_day.max()),
     )

@@ -20,6 +20,7 @@ INTERACTIONS = Contract(
     meaning="One thing that one user did with one item.",
     key=("event_id",),
     time="at",
+    order=("user_id",),
     columns=(
         Column(
             "event_id",

@@ -47,7 +47,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """A named table. `key` identifies a row; `time` is the column that says when it happened."""
+    """A named table. `key` identifies a row; `time` is the column that says when it happened.
+
+    order: the columns by which a day's rows lie in the lake, so that a reader of some of them passes over the others.
+    """
 
     name: str
     meaning: str
@@ -56,6 +59,7 @@ class Contract:
     time: str
     sample: tuple[dict[str, Any], ...]
     may_be_empty: bool = False
+    order: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
@@ -99,6 +103,10 @@ class Contract:
             given = table[column.name]
             columns.append(self._convert(column, given, methodcaller("cast", column.type)))
         return pa.table(columns, schema=self.schema)
+
+    def ordered(self, table: pa.Table) -> pa.Table:
+        """The rows in this contract's order, texts by their bytes; those that are equal in it stay as they were."""
+        return table.sort_by([(name, "ascending") for name in self.order]) if self.order else table
 
     def _convert(self, column: Column, values: Any, convert: Callable[[Any], Any]) -> Any:
         """`convert(values)`; when that fails, value by value, to name the first that does not fit."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,20 @@ def test_a_staged_day_is_seen_by_nobody_until_it_is_published(lake: Lake) -> Non
     lake.publish(DAY)
     assert lake.days() == [DAY] and lake.staged_days() == []
     assert lake.read("interactions", DAY, DAY)["event_id"].to_pylist() == ["e1", "e2", "e3"]
+
+
+def test_a_days_interactions_lie_in_order_of_user_which_the_file_tells(lake: Lake) -> None:
+    told = [("b", "e1"), ("사용자", "e2"), ("a", "e3"), ("b", "e0"), ("B", "e4")]
+    row = INTERACTIONS.sample[0]
+    rows = INTERACTIONS.table([{**row, "user_id": user, "event_id": event} for user, event in told])
+    publish(lake, DayBatch(day=DAY, tables={"interactions": rows}))
+    found = lake.read("interactions", DAY, DAY)
+    assert found["user_id"].to_pylist() == ["B", "a", "b", "b", "사용자"]
+    assert found["event_id"].to_pylist() == ["e4", "e3", "e1", "e0", "e2"], (
+        "one user's rows stay as they came"
+    )
+    group = pq.read_metadata(lake.paths("interactions", DAY, DAY)[0]).row_group(0)
+    assert group.sorting_columns == (pq.SortingColumn(INTERACTIONS.schema.get_field_index("user_id")),)
 
 
 def test_a_day_that_was_not_audited_is_not_published(lake: Lake) -> None:
