@@ -29,12 +29,16 @@ def met_by(interactions: ir.Table, day: date) -> ir.Table:
     """What `features_of` has to know of some users' interactions: one row per item that they met in the window."""
     window = in_window(interactions, day)
     rated = (window.kind == "rating").ifelse(window.value, ibis.null("float64"))
-    return window.group_by(KEY).aggregate(
-        users=window.user_id.nunique(),
-        interactions=window.count(),
-        rating=exact(rated).sum(),
-        rated=rated.count(),
-        last_day=window.day.max(),
+    # Pairs first, and no nunique: DuckDB would keep every row of the window to go through it once more.
+    pairs = window.group_by(KEY, "user_id").aggregate(
+        interactions=window.count(), rating=exact(rated).sum(), rated=rated.count(), last_day=window.day.max()
+    )
+    return pairs.group_by(KEY).aggregate(
+        users=pairs.count(),
+        interactions=pairs.interactions.sum(),
+        rating=pairs.rating.sum(),
+        rated=pairs.rated.sum(),
+        last_day=pairs.last_day.max(),
     )
 
 
