@@ -5,10 +5,10 @@ BIN := .venv/bin
 # Tests of the command line need the tools of the environment on the path, as an activated one has.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install run stop test check lock
+.PHONY: help install run stop test test-long check lock
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install:  ## install what is missing into .venv (run by the others)
 	@"$(PYTHON)" -c '' 2>/dev/null || \
@@ -24,9 +24,12 @@ stop:  ## stop the embedded stack in the order that loses nothing
 	else echo "Nothing runs: nothing is installed in .venv yet."; fi
 
 # Spark is 0.4 GB that only its tests and those who choose it need: `make run` does without.
-test: install  ## every test, the checks included
+test: install  ## every test that is not long, the checks included
 	@"$(PYTHON)" -m nightshift.bootstrap spark
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 -m "not long"
+
+test-long: install  ## the long ones
+	@$(BIN)/python -m pytest -m long
 
 check: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import httpx
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -112,7 +113,7 @@ def follow(config: Settings, airflow: Airflow, run_id: str, console: Console) ->
             if gone := [name for name in Stack(config).died() if name not in SERVICES]:
                 log = config.logs_dir / f"{gone[0]}.log"
                 raise StackError(f"{gone[0]} has died during the night; see {log}; run again: it goes on")
-            time.sleep(0.5)
+            time.sleep(1)  # each look is two requests, of a machine that has a night to do
     if state == "failed":
         raise StackError(_why_failed(airflow, run_id, tasks))
 
@@ -153,7 +154,7 @@ def _print_changes(tasks: list[dict[str, Any]], seen: dict[str, str], console: C
         label, state = _label(task), task["state"]
         if state and seen.get(label) != state and state not in ("scheduled", "queued"):
             console.print(
-                f"  {MARKS.get(state, '·')}[/] {label} {state} [dim]{_seconds(task)}", highlight=False
+                f"  {MARKS.get(state, '[dim]·')}[/] {label} {state} [dim]{_seconds(task)}", highlight=False
             )
             seen[label] = state
 
@@ -228,7 +229,7 @@ def _recommended(config: Settings, console: Console, customers: int) -> dict[str
             try:
                 visits = run_step(config, ["nightshift.visits", "--customers", str(customers)])
             except StepFailedError as error:  # the night itself is done
-                console.print(f"[yellow]the simulated customers could not visit: {error}")
+                console.print(f"[yellow]the simulated customers could not visit: {escape(str(error))}")
     return {"served": served, "recommendation": answer, "visits": visits}
 
 

@@ -75,6 +75,7 @@ class Running:
     spec: dict[str, Any]
     healthy: bool = False
     done: int | None = None
+    ask_at: float = 0  # when its health is to be asked next
 
 
 @dataclass
@@ -134,9 +135,11 @@ class Box:
             assert status in (None, 0), f"{one.service.name} ended with {status}: {self._words(one)}"
             return
         assert status is None, f"{one.service.name} died ({status}): {self._words(one)}"
-        if not one.healthy:
+        if not one.healthy and time.monotonic() >= one.ask_at:
             check = STAND_IN_CHECKS.get(one.service.name, one.service.check)
+            began = time.monotonic()
             one.healthy = check is None or self.inside(one, check, seconds=60).returncode == 0
+            one.ask_at = time.monotonic() + 3 * (time.monotonic() - began)
 
     def inside(self, one: Running, words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
         """A command in a container like this service's, as `docker exec` would run it in that very one."""
@@ -154,7 +157,9 @@ class Box:
                 stdout=output,
                 stderr=output,
             )
-        return Running(service, process, log, spec)
+        # What is to be asked in minutes asks by a program that takes as long to start as the service does.
+        seldom = str(service.told.get("healthcheck", {}).get("interval", "")).endswith("m")
+        return Running(service, process, log, spec, ask_at=time.monotonic() + 15 * seldom)
 
     def _write(self, spec: dict[str, Any], name: str) -> Path:
         path = self.folder / "specs" / f"{name}.json"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -22,24 +24,15 @@ from nightshift.registry import Registry
 from nightshift.seats import FORECASTER, LANGUAGE, RECOMMENDER, SEATS
 from nightshift.settings import Settings
 from nightshift.stack import Stack
-from tests.stack.conftest import DRIFT_DAY, FIRST_NIGHT, LATER
+from tests.stack.conftest import ACKNOWLEDGED, DRIFT_DAY, FIRST, FIRST_NIGHT, LATER, Survivor, answers, until
 from training.families import FAMILIES
 
 pytestmark = pytest.mark.stack
 
 
-def until(what: Callable[[], Any], seconds: float = 180) -> Any:
-    """The first true answer of `what`; asked twice a second."""
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.5)
-    return answer
-
-
 def finish(airflow: Airflow, dag: str, run: str) -> dict[str, str]:
     """Wait for a run; task → state."""
-    until(lambda: airflow.state(dag, run) in ("success", "failed"), 300)
+    until(lambda: airflow.state(dag, run) in ("success", "failed"), 600, every=1)
     return {task["task_id"]: task["state"] for task in airflow.tasks(dag, run)}
 
 
@@ -56,23 +49,23 @@ def succeeded(states: dict[str, str], *chosen: str) -> bool:
 
 
 def test_make_run_once_runs_a_night_and_stops_everything(
-    small: Settings, first_night: subprocess.CompletedProcess[str]
+    born: Settings, first_night: subprocess.CompletedProcess[str]
 ) -> None:
     assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
     for seat in SEATS:
         assert f"{seat.capitalize()}: promote" in first_night.stdout
-    assert Stack(small).running() == {}
-    told = json.loads((small.home / "last_night.json").read_text())
+    assert Stack(born).running() == {}
+    told = json.loads((born.home / "last_night.json").read_text())
     assert told["night"] == FIRST_NIGHT.isoformat()
     assert {seat: gate["decision"] for seat, gate in told["gates"].items()} == dict.fromkeys(SEATS, "promote")
     sat = told["gates"]["forecaster"]
-    assert set(sat["verdicts"]) == {f.name for f in FAMILIES.values() if f.seat == "forecaster"}
+    assert set(sat["verdicts"]) == first_of("forecaster")
     assert sat["scores"]["candidate"]["mse"] < sat["scores"]["last value"]["mse"]
     assert str(told["forecaster"]["version"]) == str(sat["production"])
     assert len(told["trends"]["trends"]) == 5 and told["trends"]["topics"] > 50
     won = told["gates"]["recommender"]
     assert str(told["served"]["version"]) == str(won["production"])
-    assert set(won["verdicts"]) == {f.name for f in FAMILIES.values() if f.seat == "recommender"}
+    assert set(won["verdicts"]) == first_of("recommender")
     assert len(told["recommendation"]["items"]) == 5 and all(
         i["title"] for i in told["recommendation"]["items"]
     )
@@ -80,11 +73,32 @@ def test_make_run_once_runs_a_night_and_stops_everything(
     assert told["audit"] and told["rows"]["interactions"] > 0
 
 
+def first_of(seat: str) -> set[str]:
+    """The families of the seat that the first night trains."""
+    return {family for family in FIRST if FAMILIES[family].seat == seat}
+
+
 def first_winner(small: Settings) -> int:
     """The version that the first night's gate seated."""
     report = read_step(small, FIRST_NIGHT, "report")
     assert report is not None
     return int(report["gates"]["recommender"]["production"])
+
+
+def test_a_destroyed_state_is_back_with_its_champion_and_answers_as_before(
+    born: Settings, survivor: Survivor, stack: Airflow
+) -> None:
+    assert answers(survivor.settings) == survivor.before
+    for table, column in (
+        ("runs", "artifact_uri"),
+        ("model_versions", "source"),
+        ("experiments", "artifact_location"),
+    ):
+        with closing(sqlite3.connect(survivor.settings.home / "mlflow" / "mlflow.db")) as database:
+            places = [row[0] for row in database.execute(f"SELECT {column} FROM {table}")]
+        assert places and not [place for place in places if str(born.home) in str(place)], (
+            "no artifact is named by its old path"
+        )
 
 
 def test_the_day_before_the_drift_starts_nothing(small: Settings, stack: Airflow) -> None:
@@ -99,32 +113,68 @@ def test_the_day_before_the_drift_starts_nothing(small: Settings, stack: Airflow
     (small.home / "report.kept").rename(small.nights_dir / calm.isoformat() / "report.json")
 
 
-def test_drift_starts_a_retrain_by_itself_which_takes_the_next_day_with_its_feedback_and_has_a_champion_to_beat(
-    small: Settings, stack: Airflow
-) -> None:
+@dataclass(frozen=True)
+class Retrained:
+    """The night of the drifted day. `waiting`: events that it had to take in. `told`: a conversation with the coach."""
+
+    begun: dict[str, Any]
+    states: dict[str, str]
+    waiting: int
+    told: str
+
+
+@pytest.fixture(scope="module")
+def retrained(small: Settings, stack: Airflow) -> Retrained:
+    """The watch sees the drift; the night that begins of itself has its first training killed, and is waited for."""
     waiting = EventLog(small.eventlog_uri).pending()
     told = talk_with_the_coach(small, "배터리 재활용 일이 지루해요. 제 번호는 010-1234-5678이에요.")
     known = {run["dag_run_id"] for run in runs_of(stack)}
     states = finish(stack, "watch", stack.trigger("watch", {}))
     assert states["request_retrain"] == "success"
+    (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
+    until(lambda: "RUNNING" in run_states(small, DRIFT_DAY, "ncf"), 300)
+    for victim in training_processes(small, DRIFT_DAY, "ncf"):
+        victim.kill()
+    return Retrained(begun, finish(stack, "nightly", begun["dag_run_id"]), waiting, told)
+
+
+def test_drift_starts_a_retrain_by_itself_which_takes_the_next_day_with_its_feedback_and_has_a_champion_to_beat(
+    small: Settings, survivor: Survivor, retrained: Retrained
+) -> None:
     seen = read_step(small, DRIFT_DAY, "watch")
     assert seen is not None and seen["drift"] is True
-    (begun,) = until(lambda: [run for run in runs_of(stack) if run["dag_run_id"] not in known], 60)
-    assert begun["run_type"] == "asset_triggered"
-    assert succeeded(finish(stack, "nightly", begun["dag_run_id"]), *LATER)
+    assert retrained.begun["run_type"] == "asset_triggered"
+    assert succeeded(retrained.states, *LATER)
     report = read_step(small, DRIFT_DAY, "report")
     assert report is not None, "the drifted day's night was run at once"
-    assert report["counts"]["events.kept"] == waiting + 1 > 1
+    assert report["counts"]["events.kept"] == retrained.waiting + 1 > 1
+    taken = {row["event_id"] for row in EventLog(small.eventlog_uri).of_night(DRIFT_DAY)}
+    assert taken >= ACKNOWLEDGED, "what was acknowledged before the disaster joins the first night after it"
     (kept,) = (
         row for row in Lake(small.lake_dir).read("conversations", DRIFT_DAY, DRIFT_DAY).to_pylist()
-        if row["conversation_id"] == told
+        if row["conversation_id"] == retrained.told
     )  # fmt: skip
     assert kept["messages"][0]["content"] == "배터리 재활용 일이 지루해요. 제 번호는 [전화번호]이에요."
     gate = report["gates"]["recommender"]
     assert gate["champion"] == first_winner(small)
+    assert gate["candidate"] > max(int(version) for version, _ in survivor.before), (
+        "numbers go on, and none comes twice"
+    )
     for seat in {FAMILIES[family].seat for family in LATER}:
         gate = report["gates"][seat]
         assert gate["champion_metrics"] and gate["decision"] in ("promote", "keep")
+
+
+def test_a_killed_training_task_is_retried_and_the_night_ends_well(
+    small: Settings, stack: Airflow, retrained: Retrained
+) -> None:
+    tries = {
+        task["task_id"]: task["try_number"]
+        for task in stack.tasks("nightly", retrained.begun["dag_run_id"])
+        if task["task_id"].startswith("train_") and task["state"] == "success"
+    }
+    assert tries == {"train_recommender": 2, "train_forecaster": 1}
+    assert sorted(run_states(small, DRIFT_DAY, "ncf")) == ["FINISHED", "KILLED"]
 
 
 def runs_of(airflow: Airflow) -> list[dict[str, Any]]:
@@ -141,36 +191,25 @@ def talk_with_the_coach(small: Settings, text: str) -> str:
     return str(answer.json()["conversation_id"])
 
 
-def test_a_killed_training_task_is_retried_and_the_night_ends_well(small: Settings, stack: Airflow) -> None:
-    night = FIRST_NIGHT + timedelta(days=2)
-    run = trigger(stack, night)
-    until(lambda: "RUNNING" in run_states(small, night), 120)
-    for victim in training_processes(small, night):
-        victim.kill()
-    assert succeeded(finish(stack, "nightly", run), "ncf")
-    (train,) = (task for task in stack.tasks("nightly", run) if task["task_id"] == "train_recommender")
-    assert train["try_number"] == 2
-    assert sorted(run_states(small, night)) == ["FINISHED", "KILLED"]
-
-
-def run_states(small: Settings, night: Any) -> list[str]:
-    """States of the MLflow runs of a night."""
+def run_states(small: Settings, night: date, family: str) -> list[str]:
+    """States of the MLflow runs of a family's trainings on a night."""
     client = Registry(small).client
     experiments = [e.experiment_id for e in client.search_experiments()]
-    return [r.info.status for r in client.search_runs(experiments, filter_string=f"tags.night = '{night}'")]
+    wanted = f"tags.night = '{night}' AND tags.family = '{family}'"
+    return [r.info.status for r in client.search_runs(experiments, filter_string=wanted)]
 
 
-def training_processes(small: Settings, night: Any) -> list[psutil.Process]:
-    """The training command of a night: below this very scheduler, nobody else's."""
-    family = Stack(small).running()["scheduler"].children(recursive=True)
-    words = [(process, process.cmdline()) for process in family]
-    return [p for p, w in words if "training.run" in w and str(night) in w and "bash" not in w[0]]
+def training_processes(small: Settings, night: date, family: str) -> list[psutil.Process]:
+    """The training command of a family and night: below this very scheduler, nobody else's."""
+    below = Stack(small).running()["scheduler"].children(recursive=True)
+    words = [(process, process.cmdline()) for process in below]
+    return [p for p, w in words if {"training.run", family, str(night)} <= set(w) and "bash" not in w[0]]
 
 
 def test_a_bad_day_fails_the_run_at_the_audit_with_the_reason_and_leaves_the_lake_unchanged(
-    small: Settings, stack: Airflow
+    small: Settings, stack: Airflow, retrained: Retrained
 ) -> None:
-    night = FIRST_NIGHT + timedelta(days=3)
+    night = DRIFT_DAY + timedelta(days=1)
     before = Lake(small.lake_dir).days()
     run = trigger(stack, night)
     until(lambda: state_of(stack, run, "ingest") == "running")

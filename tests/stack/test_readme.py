@@ -16,7 +16,7 @@ from nightshift.airflow_api import Airflow
 from nightshift.parts import service_uri
 from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
-from tests.stack.test_nights import until
+from tests.stack.conftest import until
 
 pytestmark = pytest.mark.stack
 
@@ -68,8 +68,14 @@ def environment(small: Settings, stack: Airflow) -> dict[str, str]:
 def test_a_command_of_the_pages_works(command: str, small: Settings, environment: dict[str, str]) -> None:
     if ONLY_HELP.match(command):
         command = " ".join(command.split()[:2]) + " --help"
-    if command == "nightshift night":
-        command += " --smoke"  # whole nights, not smoke, are run in test_nights.py
+    # Whole trainings are those of the night in test_nights.py and of each family in tests/training/.
+    if command.startswith(("nightshift train ", "nightshift night")) and "--smoke" not in command:
+        command += " --smoke"
+    if command.startswith("nightshift night "):
+        environment = {
+            **environment,
+            "NIGHTSHIFT_FAMILIES": "ridge",
+        }  # here every command of a night counts, once
     ports = {"3000": small.serving_port, "3001": small.forecaster_port, "3002": small.language_port}
     for port, setting in ports.items():
         command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{setting}")

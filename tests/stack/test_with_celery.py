@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from nightshift.airflow_api import Airflow
+from nightshift.commands import alone
 from nightshift.lake import open_lake
 from nightshift.parts import CELERY
 from nightshift.settings import Settings
@@ -21,8 +22,8 @@ from nightshift.tonight import DAGS
 from tests.conftest import free_port
 from tests.production import services
 from tests.s3 import serving_s3
-from tests.stack.conftest import FIRST_NIGHT, HISTORY, START
-from tests.stack.test_nights import finish, run_states, succeeded, trigger, until
+from tests.stack.conftest import FIRST_NIGHT, HISTORY, PORTS, START, until
+from tests.stack.test_nights import state_of, trigger
 
 pytestmark = [pytest.mark.stack, pytest.mark.service]
 PASSWORD = "it's a %secret@ of mine"  # with what has to be escaped in a URL, an INI file and a shell
@@ -67,10 +68,8 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         Stack(config).down(lambda _: None)
 
 
-PORTS = ("mlflow_port", "airflow_port", "serving_port", "forecaster_port", "language_port")
-
-
-# The services of the seats run on such stores in tests/production, and take a third of the time to start.
+# The services of the seats run on such stores in tests/production, as does a whole night on Celery's workers; they take
+# a third of the time to start.
 PARTS = ("mlflow", "api-server", "scheduler", "dag-processor", "triggerer", "worker-1", "worker-2")
 
 
@@ -118,50 +117,57 @@ def test_no_secret_stands_in_a_command_or_a_log(production: Settings, airflow: A
     assert said and not [text for text in said if any(secret in text for secret in secrets)]
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_a_training_loses_nothing(
+def test_a_worker_that_is_killed_in_the_middle_of_a_task_loses_nothing(
     production: Settings, airflow: Airflow
 ) -> None:
-    run = trigger(airflow, FIRST_NIGHT)
-    until(lambda: "RUNNING" in run_states(production, FIRST_NIGHT), 600)
-    killed, left = kill_the_trainer(production)
+    with alone(production, "intake"):  # whoever ingests waits for us, and so is killed in the middle of it
+        run = trigger(airflow, FIRST_NIGHT)
+        until(lambda: ingesting(production), 300)
+        killed, left = kill_who_ingests(production)
     began = time.monotonic()
     until(lambda: tries(airflow, run) == 2, 120)
     assert time.monotonic() - began < 90, "noticed in half a minute, retried ten seconds later"
-    assert succeeded(finish(airflow, "nightly", run), "ncf")
-    assert sorted(run_states(production, FIRST_NIGHT)) == ["FINISHED", "KILLED"]
+    until(lambda: state_of(airflow, run, "ingest") == "success")
+    airflow.call(
+        "PATCH", f"/dags/nightly/dagRuns/{run}", json={"state": "failed"}
+    )  # and no more of this night
     assert killed not in Stack(production).running() and left in Stack(production).running()
     assert Stack(production).died() == [killed]
 
 
-def kill_the_trainer(config: Settings) -> tuple[str, str]:
-    """SIGKILL for the worker that trains and all below it, as when its machine is lost; its name and the other's."""
+def ingesting(config: Settings) -> list[str]:
+    """The workers below which a day is taken in."""
     workers = {name: leader for name, leader in Stack(config).running().items() if name.startswith("worker-")}
-    families = {name: [leader, *leader.children(recursive=True)] for name, leader in workers.items()}
-    (killed,) = (name for name, family in families.items() if any(trains(p) for p in family))
-    for process in families[killed]:
-        process.kill()
-    (left,) = set(workers) - {killed}
-    return killed, left
+    return [name for name, leader in workers.items() if any(map(ingests, leader.children(recursive=True)))]
 
 
-def trains(process: psutil.Process) -> bool:
+def ingests(process: psutil.Process) -> bool:
     try:
-        return "training.run" in process.cmdline()
+        return {"nightshift.intake", "ingest", "-m"} <= set(process.cmdline())
     except psutil.Error:
         return False
 
 
-def test_the_night_is_in_the_bucket_and_no_lake_or_model_under_home(
+def kill_who_ingests(config: Settings) -> tuple[str, str]:
+    """SIGKILL for that worker and all below it, as when its machine is lost; its name and the other's."""
+    (killed,) = ingesting(config)
+    leader = Stack(config).running()[killed]
+    for process in [leader, *leader.children(recursive=True)]:
+        process.kill()
+    (left,) = {"worker-1", "worker-2"} - {killed}
+    return killed, left
+
+
+def test_what_was_taken_in_is_in_the_bucket_and_no_lake_under_home(
     production: Settings, airflow: Airflow
 ) -> None:
-    assert open_lake(production).last_day() == FIRST_NIGHT
-    assert "report.json" in shared(production).names(f"nights/{FIRST_NIGHT}")
+    assert open_lake(production).staged_days()[-1] == FIRST_NIGHT
+    assert "ingest.json" in shared(production).names(f"nights/{FIRST_NIGHT}")
     assert not (production.home / "lake").exists()
-    assert not [path for path in (production.home / "mlflow").rglob("*.safetensors")]
 
 
 def tries(airflow: Airflow, run: str) -> int:
-    return max(t["try_number"] for t in airflow.tasks("nightly", run) if t["task_id"] == "train_recommender")
+    return max(t["try_number"] for t in airflow.tasks("nightly", run) if t["task_id"] == "ingest")
 
 
 def test_up_starts_the_dead_worker_again_and_nothing_else(production: Settings, airflow: Airflow) -> None:
