@@ -25,6 +25,7 @@ from nightshift.lake import Lake
 from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
 from serving.features import AWAY
+from tests import mlflow_server
 from tests.conftest import TINY_START, free_port, publish_day, tiny_day
 
 ITEMS, USERS = 50, 20
@@ -92,10 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mlflow(home: Path) -> Iterator[Process]:
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(home / "artifacts")]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command, environment = mlflow_server.command(home, port), mlflow_server.ENVIRONMENT
     server = Process(command, environment, home / "mlflow.log", f"http://127.0.0.1:{port}/health")
     server.start()
     yield server
