@@ -187,12 +187,12 @@ def refresh_online(settings: Settings) -> int:
     if stands and known == wanted:
         return 0
     if not stands or known.get("definitions") != wanted["definitions"]:
-        from feature_repo.services import definitions
-
         known = {}  # a change of what is stored: all is written again
         _check_velocity(settings)
         with alone_at_registry(settings, config):
             store = connect(overwriting(config))
+            from feature_repo.services import definitions  # it imports Feast, as `connect` does at less cost
+
             store.apply(definitions(features_place(settings)))
         store.refresh_registry()  # of a server, what is remembered here is else that of before
         _let_readers_read(config)

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 import uuid
@@ -31,6 +30,7 @@ from nightshift.s3 import S3Store
 from nightshift.settings import Settings
 from nightshift.sources import DayBatch
 from nightshift.store import LocalStore, Store
+from tests import mlflow_server as mlflow_server_of_tests
 from tests.s3 import BUCKET, S3Server, serving_s3
 
 quiet_libraries()  # before any test imports torch, feast or mlflow
@@ -106,13 +106,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings
     home = tmp_path_factory.mktemp("mlflow_home")
     port = free_port()
     log = home / "mlflow.log"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(home / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command, environment = mlflow_server_of_tests.command(home, port), mlflow_server_of_tests.ENVIRONMENT
     with log.open("w") as output:
         server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
+            command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
     try:

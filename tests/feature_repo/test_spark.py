@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -45,7 +45,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             pytest.fail("pyspark or Java is missing")
         pytest.skip("needs Java and pyspark: apt install openjdk-17-jre-headless, "
                     "python3.11 -m nightshift.bootstrap spark")  # fmt: skip
-    with open_engine(on_spark(tmp_path_factory.mktemp("spark"))) as engine:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as opened:
+        # Half of what so short a life costs is Java's thorough compiler, and threads of its collector.
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        engine = opened.enter_context(open_engine(on_spark(tmp_path_factory.mktemp("spark"))))
         # Compiling a query to bytecode takes longer than running it on so few rows.
         engine.connection.raw_sql("SET spark.sql.codegen.wholeStage = false")
         engine.connection.raw_sql("SET spark.sql.codegen.factoryMode = NO_CODEGEN")

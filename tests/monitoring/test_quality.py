@@ -170,7 +170,9 @@ def test_a_valid_korean_day_passes_with_every_expectation_of_the_contracts(audit
 def test_one_bad_value_fails_exactly_its_own_expectation(
     auditor: Auditor, values: dict[str, Any], column: str, expectation: str, named: str
 ) -> None:
-    report = audit(auditor, changed(3, **values))
+    alone = {"interactions": INTERACTIONS.table(changed(3, **values))}  # each table costs its own suite
+    described = CONTRACTS["items"].table(list(CONTRACTS["items"].sample))["item_id"].combine_chunks()
+    report = auditor.audit(NIGHT, alone, described)
     assert failed(report) == [("interactions", column, expectation)]
     assert f"interactions.{column}: {expectation}" in report.reason()
     assert named in report.reason()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from nightshift import cli, review
@@ -25,6 +26,13 @@ def call(home: Path, *words: str, **environment: str) -> subprocess.CompletedPro
     return subprocess.run(
         [NIGHTSHIFT, *words], env=variables, capture_output=True, text=True, cwd=PROJECT, check=False
     )
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command line in this process, for what is refused before anything is done."""
+    monkeypatch.setattr(cli, "settings", lambda: Settings(_env_file=None, home=tmp_path))  # type: ignore[call-arg]
+    return lambda *words: CliRunner().invoke(app, list(words), env={"COLUMNS": "200"})
 
 
 def test_help_names_every_command_with_what_it_does(tmp_path: Path) -> None:
@@ -57,12 +65,16 @@ def test_down_of_what_does_not_run_is_no_error(tmp_path: Path) -> None:
     assert call(tmp_path, "down").returncode == 0
 
 
-def test_a_step_by_hand_is_the_dags_command_for_the_next_night(tmp_path: Path) -> None:
+def test_a_step_by_hand_is_the_dags_command_for_the_next_night_and_refused_before_its_turn(
+    tmp_path: Path,
+) -> None:
     small = {"NIGHTSHIFT_MARKET_USERS": "30", "NIGHTSHIFT_MARKET_ITEMS": "30", "NIGHTSHIFT_HISTORY_DAYS": "3"}
     done = call(tmp_path, "ingest", **small)
     assert done.returncode == 0, done.stderr
     assert '"night": "2026-09-03"' in done.stdout.splitlines()[-1]
     assert (tmp_path / "lake" / "staging" / "2026-09-03" / "interactions.parquet").exists()
+    done = call(tmp_path, "publish", **small)
+    assert done.returncode == 1 and "run `nightshift audit` first" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -73,29 +85,33 @@ def test_a_step_by_hand_is_the_dags_command_for_the_next_night(tmp_path: Path) -
         ("history", "barista"),
     ],
 )
-def test_an_unknown_seat_is_answered_with_those_there_are(tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = call(tmp_path, *words)
-    assert done.returncode == 1 and "the seats are recommender" in done.stderr
+def test_an_unknown_seat_is_answered_with_those_there_are(
+    here: Callable[..., Result], words: tuple[str, ...]
+) -> None:
+    done = here(*words)
+    assert done.exit_code == 1 and "the seats are recommender" in done.stderr
 
 
-def test_a_rollback_of_a_version_is_answered_with_the_command_that_was_meant(tmp_path: Path) -> None:
-    done = call(tmp_path, "rollback", "recommender/1", "--reason", "x")
-    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+def test_a_rollback_of_a_version_is_answered_with_the_command_that_was_meant(
+    here: Callable[..., Result],
+) -> None:
+    done = here("rollback", "recommender/1", "--reason", "x")
+    assert done.exit_code == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "nightshift rollback recommender --to 1" in done.stderr
-    assert call(tmp_path, "rollback", "recommender", "--to", "0", "--reason", "x").returncode == 2
+    assert here("rollback", "recommender", "--to", "0", "--reason", "x").exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["replay", "backtest"])
 def test_past_nights_of_an_unknown_source_are_refused_with_those_there_are(
-    tmp_path: Path, command: str
+    here: Callable[..., Result], command: str
 ) -> None:
     days = ("--from", "2026-10-01", "--to", "2026-10-02")
-    done = call(tmp_path, command, "--source", "rubbish", *days)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    done = here(command, "--source", "rubbish", *days)
+    assert done.exit_code == 2 and "Traceback" not in done.stderr
     for source in ("rubbish", "market", "online_retail", "files"):
         assert source in done.stderr
-    long = call(tmp_path, command, "--source", "market", *days, "--history", "401")
-    assert long.returncode == 2 and "--history" in long.stderr and "Traceback" not in long.stderr
+    long = here(command, "--source", "market", *days, "--history", "401")
+    assert long.exit_code == 2 and "--history" in long.stderr and "Traceback" not in long.stderr
 
 
 def test_help_for_outcomes_says_that_it_may_roll_back_and_how_only_to_look() -> None:
@@ -172,10 +188,3 @@ def test_the_history_has_two_lines_a_record_and_cuts_nothing_in_a_pipe(
     )
     assert f"  hold  version {second}  by the gate" in lines[2]
     assert f"  rollback  {second} → {first}  by mina" in lines[6] and lines[7] == f"    {reason}"
-
-
-def test_publishing_before_the_audit_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    small = {"NIGHTSHIFT_MARKET_USERS": "30", "NIGHTSHIFT_MARKET_ITEMS": "30", "NIGHTSHIFT_HISTORY_DAYS": "3"}
-    call(tmp_path, "ingest", **small)
-    done = call(tmp_path, "publish", **small)
-    assert done.returncode == 1 and "run `nightshift audit` first" in done.stderr

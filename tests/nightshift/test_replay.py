@@ -89,8 +89,8 @@ def test_a_replay_judges_each_production_model_by_the_next_day_and_reaches_nothi
     small = {"market_users": 200, "market_items": 100, "market_topics": 10, "market_conversations": 0,
              "families": "item_knn"}  # fmt: skip
     real = Settings(_env_file=None, home=tmp_path / "var", mlflow_url="http://127.0.0.1:9", **small)  # type: ignore[call-arg,arg-type]
-    night, own = real.market_start + timedelta(days=7), tmp_path / "own"
-    command = [str(Path(sys.executable).parent / "nightshift"), "replay", "--source", "market", "--history", "8",
+    night, own = real.market_start + timedelta(days=3), tmp_path / "own"
+    command = [str(Path(sys.executable).parent / "nightshift"), "replay", "--source", "market", "--history", "4",
                "--from", str(night), "--to", str(night), "--home", str(own), "--png", str(own / "out.png")]  # fmt: skip
     environment = {**os.environ, **real.exportable()}
     done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from nightshift.lake import Lake
 from nightshift.seats import RECOMMENDER, Seat
 from nightshift.settings import PROJECT, Settings
 from serving.features import AWAY
+from tests import mlflow_server
 from tests.conftest import TINY_START, free_port, publish_day, tiny_day
 
 ITEMS, USERS = 50, 20
@@ -34,6 +36,8 @@ def item_id(number: int) -> str:
     return f"i{number:06d}"  # as the market's, so that its customers know what they are shown
 
 
+# All is http:// here, and each request would else read all authorities anew.
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 PREDICTOR = Path(__file__).with_name("tiny_predictor.py")
 
 
@@ -76,7 +80,7 @@ def wait_until(true: Callable[[], bool], seconds: float, why: Callable[[], str] 
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).is_success
+        return httpx.get(url, timeout=5, verify=PLAIN).is_success
     except httpx.HTTPError:
         return False
 
@@ -92,10 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mlflow(home: Path) -> Iterator[Process]:
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(home / "artifacts")]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command, environment = mlflow_server.command(home, port), mlflow_server.ENVIRONMENT
     server = Process(command, environment, home / "mlflow.log", f"http://127.0.0.1:{port}/health")
     server.start()
     yield server
@@ -187,13 +188,13 @@ class Service:
     before_champion: dict[str, httpx.Response]
 
     def recommend(self, **body: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}/recommend", json={"user_id": "u001", **body}, timeout=10)
+        return httpx.post(f"{self.url}/recommend", json={"user_id": "u001", **body}, timeout=10, verify=PLAIN)
 
     def feedback(self, *events: dict[str, Any]) -> httpx.Response:
-        return httpx.post(f"{self.url}/feedback", json={"events": list(events)}, timeout=10)
+        return httpx.post(f"{self.url}/feedback", json={"events": list(events)}, timeout=10, verify=PLAIN)
 
     def model(self) -> dict[str, Any]:
-        body: dict[str, Any] = httpx.get(f"{self.url}/model", timeout=10).json()
+        body: dict[str, Any] = httpx.get(f"{self.url}/model", timeout=10, verify=PLAIN).json()
         return body
 
     def serves(self, number: int) -> bool:

@@ -23,6 +23,7 @@ from nightshift.lake import Lake
 from nightshift.registry import Registry
 from nightshift.seats import SEATS
 from nightshift.settings import Settings
+from tests import mlflow_server as mlflow_server_of_tests
 from tests.conftest import free_port
 from tests.serving.conftest import Process
 from tests.training.conftest import TINY_NIGHT
@@ -272,25 +273,7 @@ def test_an_mlflow_that_dies_during_training_fails_the_step_in_words_and_the_ret
     featured_home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    words = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    words += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(tmp_path),
-    ]
-    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    words, variables = mlflow_server_of_tests.command(tmp_path, port), mlflow_server_of_tests.ENVIRONMENT
     server = Process(words, variables, tmp_path / "mlflow.log", f"http://127.0.0.1:{port}/health")
     shutil.copytree(featured_home.home, tmp_path / "home")
     config = featured_home.model_copy(
