@@ -200,10 +200,10 @@ def _transaction(store: str, url: str) -> Iterator[Connection]:
 def _upgrade_mlflow(config: Settings, url: str) -> None:
     from nightshift.parts import environment
 
-    variables = {
-        **environment(config),
-        "NIGHTSHIFT_UPGRADED_URL": url,
-    }  # it may hold a password: never an argument
+    # With its driver: without one SQLAlchemy takes psycopg 3, which the image of MLflow does not have.
+    driven = with_driver(make_url(url)).render_as_string(hide_password=False)
+    # By the environment, as it may hold a password: never an argument.
+    variables = {**environment(config), "NIGHTSHIFT_UPGRADED_URL": driven}
     done = subprocess.run(
         [sys.executable, "-c", _UPGRADE_MLFLOW],
         env=variables,

@@ -10,7 +10,7 @@ one loopback network that nobody outside reaches, and end with this process.
 What stands in: PostgreSQL from a wheel and Redis from this machine for their images, and their entrypoint by
 postgres.sh; Debian's Prometheus, where it is installed; `localbucket`, which checks no keys, for MinIO and its
 one-shots. What is not run: Grafana, the card, images and their base, limits of memory and processes. The market is made
-small by settings.env, as an operator would.
+small by settings.env, as an operator would. containers.py runs the same as containers, where there is Podman.
 """
 
 from __future__ import annotations
@@ -260,18 +260,23 @@ class Box:
 
     def down(self) -> dict[str, int]:
         """Stop everything, the last started first; exit status by service, less than 0 if it had to be killed."""
-        ended = {}
-        for name, one in reversed(self.running.items()):
-            if one.process.poll() is None:
-                for child in children(one.process.pid):
-                    os.kill(child, signal.SIGTERM)  # to process 1 of the container, not to `unshare`
-            try:
-                one.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                one.process.kill()
-                one.process.wait()
-            ended[name] = one.process.returncode
-        return ended
+        return {name: self._end(one) for name, one in reversed(self.running.items())}
+
+    def again(self, name: str) -> None:
+        """Stop a service, and start it on what it left."""
+        self._end(self.running[name])
+        self.running[name] = one = self._start(self.services[name])
+        until(lambda: self._look(one) or one.healthy, 180)
+
+    def _end(self, one: Running) -> int:
+        if one.process.poll() is None:
+            for child in children(one.process.pid):
+                os.kill(child, signal.SIGTERM)  # to process 1 of the container, not to `unshare`
+        try:
+            return one.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            one.process.kill()
+            return one.process.wait()
 
 
 def children(pid: int) -> list[int]:
@@ -281,10 +286,10 @@ def children(pid: int) -> list[int]:
 # --- what is done with it ----------------------------------------------------------------------------------
 
 
-def night(box: Box) -> dict[str, Any]:
-    """A night through Airflow's API, as a person would start one; task → state."""
-    login = {"airflow_url": "http://api-server:8080", "airflow_password": box.variables["AIRFLOW_PASSWORD"]}
-    airflow = Airflow(Settings(_env_file=None, home=box.folder, **login))  # type: ignore[call-arg, arg-type]
+def night(home: Path, url: str, password: str) -> dict[str, Any]:
+    """A night through Airflow's API at `url`, as a person would start one; task → state."""
+    login = {"airflow_url": url, "airflow_password": password}
+    airflow = Airflow(Settings(_env_file=None, home=home, **login))  # type: ignore[call-arg, arg-type]
     run = airflow.trigger("nightly", {"families": FAMILIES})
     deadline = time.monotonic() + NIGHT_SECONDS
     while (state := airflow.state("nightly", run)) not in ("success", "failed"):
@@ -310,21 +315,16 @@ def gates(box: Box) -> dict[str, dict[str, Any]]:
     return {seat: {"decision": gate["decision"], "reason": gate.get("reason")} for seat, gate in told.items()}
 
 
-def answers() -> dict[str, Any]:
-    """What clients are told once the champions are seated."""
+def answers(recommender: str, forecaster: str, language: str) -> dict[str, Any]:
+    """What clients of the services at these URLs are told once the champions are seated."""
     told: dict[str, Any] = {}
     with httpx.Client(timeout=30, trust_env=False) as client:
-        for seat, url in (
-            ("recommender", "http://recommender:3000"),
-            ("forecaster", "http://forecaster:3001"),
-        ):
+        for seat, url in (("recommender", recommender), ("forecaster", forecaster)):
             until(lambda url=url: client.get(f"{url}/model").json().get("version"), 240)  # type: ignore[misc]
             told[seat] = client.get(f"{url}/model").json()
         asked = {"user_id": "u000001", "k": 5}
-        told["recommendation"] = client.post("http://recommender:3000/recommend", json=asked).json()
-        trends = until(
-            lambda: client.get("http://forecaster:3001/trends", params={"k": 3}).json().get("trends"), 60
-        )
+        told["recommendation"] = client.post(f"{recommender}/recommend", json=asked).json()
+        trends = until(lambda: client.get(f"{forecaster}/trends", params={"k": 3}).json().get("trends"), 60)
         told["trends"] = trends
         event = {
             "event_id": "native-1",
@@ -332,9 +332,9 @@ def answers() -> dict[str, Any]:
             "item_id": told["recommendation"]["items"][0]["item_id"],
             "kind": "click",
         }
-        told["feedback"] = client.post("http://recommender:3000/feedback", json={"events": [event]}).json()
+        told["feedback"] = client.post(f"{recommender}/feedback", json={"events": [event]}).json()
         told["coach"] = client.post(
-            "http://language:3002/chat",
+            f"{language}/chat",
             json={"user_id": "u1", "messages": [{"role": "user", "content": "hi"}], "stream": False},
         ).status_code
     return told
@@ -420,12 +420,14 @@ def run(folder: Path) -> dict[str, Any]:
     try:
         box.up()
         say("everything is healthy; a night")
-        told["night"] = night(box)
+        told["night"] = night(folder, "http://api-server:8080", box.variables["AIRFLOW_PASSWORD"])
         told["gates"] = gates(box)
         undecided = {seat: gate for seat, gate in told["gates"].items() if gate["decision"] != "promote"}
         assert not undecided, f"nobody is seated to answer: {undecided}"
         say("the champions answer")
-        told["answers"] = answers()
+        told["answers"] = answers("http://recommender:3000", "http://forecaster:3001", "http://language:3002")
+        say("MLflow is started on a database that is there")
+        box.again("mlflow")
         told["watched"] = watched() if "prometheus" in box.running else None
         told["kept"] = kept(box)
         told["leaks"] = leaks(box)

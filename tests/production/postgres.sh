@@ -8,6 +8,7 @@ if [ ! -f "$data/PG_VERSION" ]; then
   initdb -D "$data" -U postgres --pwfile /tmp/password --auth-local trust --auth-host scram-sha-256 \
     --encoding UTF8 --locale C --no-sync >/dev/null
   rm /tmp/password
+  echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"
   export PGHOST=/run/postgresql
   pg_ctl -D "$data" -o "-c listen_addresses= -c unix_socket_directories=$PGHOST" -w start >/dev/null
   for script in /docker-entrypoint-initdb.d/*.sh; do sh "$script"; done
