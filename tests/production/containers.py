@@ -105,13 +105,17 @@ class Trial:
         return all(healthy(name) for name in self.names(service.name))
 
     def stop(self) -> None:
+        # podman-compose stops, and removes, the first of several alone.
+        run("podman", "stop", "--ignore", *self._others())
         self.compose("stop")
-        more = [container for name in self.started for container in self.names(name)[1:]]
-        run("podman", "stop", "--ignore", *more)  # podman-compose stops the first of several alone
         self.started.clear()
 
     def away(self) -> None:
+        run("podman", "rm", "--force", "--ignore", *self._others())
         self.compose("down", "--volumes")
+
+    def _others(self) -> list[str]:
+        return [container for name in self.services for container in self.names(name)[1:]]
 
 
 def run(*words: str, check: bool = True) -> str:
