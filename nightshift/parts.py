@@ -255,7 +255,9 @@ def prepare(config: Settings) -> None:
     """The folders and files that the parts find under home."""
     config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if config.home.stat().st_uid == os.getuid():  # else a tmpfs of a container, whose only user we are
-        config.home.chmod(0o700)  # of an image it is for all, as the engine gives a tmpfs there the mode it finds
+        config.home.chmod(
+            0o700
+        )  # of an image it is for all, as the engine gives a tmpfs there the mode it finds
     for folder in ("airflow", "mlflow/artifacts", "bentoml", "logs/airflow"):
         (config.home / folder).mkdir(parents=True, exist_ok=True)
     login = json.dumps({config.airflow_user: config.secret("airflow_password")})
