@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -254,10 +255,10 @@ def part_environment(config: Settings, part: Part) -> dict[str, str]:
 def prepare(config: Settings) -> None:
     """The folders and files that the parts find under home."""
     config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if config.home.stat().st_uid == os.getuid():  # else a tmpfs of a container, whose only user we are
-        config.home.chmod(
-            0o700
-        )  # of an image it is for all, as the engine gives a tmpfs there the mode it finds
+    state = config.home.stat()
+    # An image's is open to all, as an engine gives a tmpfs in its place the mode that it finds; a volume's need not be.
+    if state.st_mode & stat.S_IWOTH and state.st_uid == os.getuid():
+        config.home.chmod(0o700)
     for folder in ("airflow", "mlflow/artifacts", "bentoml", "logs/airflow"):
         (config.home / folder).mkdir(parents=True, exist_ok=True)
     login = json.dumps({config.airflow_user: config.secret("airflow_password")})

@@ -197,3 +197,14 @@ def test_an_unknown_part_is_refused_with_those_there_are(tmp_path: Path) -> None
     command = [sys.executable, "-m", "nightshift.parts", "sheduler"]
     done = subprocess.run(command, env=told, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "scheduler" in done.stderr
+
+
+@pytest.mark.parametrize(("found", "left"), [(0o1777, 0o700), (0o750, 0o750)])
+def test_a_home_that_is_open_to_all_is_closed_and_any_other_left_as_it_is(
+    tmp_path: Path, found: int, left: int
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(found)
+    prepare(make(home))
+    assert home.stat().st_mode & 0o7777 == left
