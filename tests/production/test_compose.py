@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -161,7 +162,7 @@ def test_the_page_has_the_files_ports_and_logins() -> None:
 
 
 def test_the_pages_commands_name_what_there_is() -> None:
-    """`make-env` is run above; there is no engine here that could run the others."""
+    """`make-env` is run above, the containers by a long test; Docker's engine is not here."""
     for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL):
         for command in block.splitlines():
             words = command.split()
@@ -171,6 +172,8 @@ def test_the_pages_commands_name_what_there_is() -> None:
                     and words[5] in ALL
                     and words[6] in ("up", "ps")
                 )
+            elif words[:2] == ["python", "-m"]:
+                assert importlib.util.find_spec(words[2]), command
             else:
                 assert command == "git pull" or os.access(PROJECT / command, os.X_OK), command
 
