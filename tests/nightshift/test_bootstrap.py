@@ -180,7 +180,9 @@ def test_make_works_in_a_folder_with_a_space_in_its_name(project: Path) -> None:
     (binaries / "python").chmod(0o755)
     done = make(project, f"test PYTHON='{sys.executable}'")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{binaries}:") and done.stdout.rstrip().endswith(" -m pytest -n 2 -m not long")
+    assert done.stdout.startswith(f"{binaries}:") and done.stdout.rstrip().endswith(
+        " -m pytest -n 2 -m not long"
+    )
 
 
 def test_make_stop_installs_nothing(project: Path) -> None:
