@@ -80,8 +80,9 @@ class Trial:
             new = [name for name in wanted - self.started if self._may_start(self.services[name], ready)]
             if new:
                 say(f"starting {', '.join(sorted(new))}")
-                scale = [word for name in new for word in ("--scale", f"{name}={self.replicas(name)}")]
-                self.compose("up", "-d", "--no-deps", "--no-build", *scale, *new)
+                for name in new:  # each by itself: podman-compose knows the last --scale alone
+                    scale = ["--scale", f"{name}={self.replicas(name)}"] if self.replicas(name) > 1 else []
+                    self.compose("up", "-d", "--no-deps", "--no-build", *scale, name)
                 self.started |= set(new)
             ready |= {name for name in self.started - ready if self._ready(self.services[name])}
             late = f"not healthy in time: {sorted(wanted - ready)}"
