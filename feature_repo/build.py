@@ -136,7 +136,7 @@ def _daily(lake: Lake, day: date, engine: Engine, views: list[str]) -> dict[str,
             met.append(engine.kept(f"met_{number}", item.met_by(theirs, day)))
     found = {USER_VIEW: pa.concat_tables(of_users)} if of_users else {}
     if met:
-        found[ITEM_VIEW] = engine.arrow(item.features_of(ibis.union(*met), items, day))
+        found[ITEM_VIEW] = engine.arrow(item.item_features(ibis.union(*met), items, day))
     return {view: table.cast(schema(VIEWS[view].key, VIEWS[view].features)) for view, table in found.items()}
 
 

@@ -57,9 +57,8 @@ class Engine:
 
     def kept(self, name: str, expression: ir.Table) -> ir.Table:
         """The rows of an expression that is asked more than once, computed now, until something else has the name."""
-        self.connection.raw_sql(
-            f"DROP TABLE IF EXISTS {name}"
-        )  # what Ibis makes of this, DuckDB does not parse
+        # By hand: what Ibis makes of this, DuckDB does not parse.
+        self.connection.raw_sql(f"DROP TABLE IF EXISTS {name}")
         found: ir.Table = self.connection.create_table(name, expression, temp=True)
         return found
 

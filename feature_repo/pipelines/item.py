@@ -16,17 +16,11 @@ from nightshift.contracts.features import ITEM_FEATURES
 KEY = "item_id"
 
 
-def item_features(interactions: ir.Table, items: ir.Table, day: date) -> ir.Table:
-    """One row per item known on `day`; columns `item_id, event_timestamp, ITEM_FEATURES`.
+def met_by(interactions: ir.Table, day: date) -> ir.Table:
+    """What `item_features` has to know of some users' interactions: one row per item that they met in the window.
 
     interactions: the contract's columns and `day`, the published day (date); rows outside the window are ignored.
-    items: as known at the end of `day`.
     """
-    return features_of(met_by(interactions, day), items, day)
-
-
-def met_by(interactions: ir.Table, day: date) -> ir.Table:
-    """What `features_of` has to know of some users' interactions: one row per item that they met in the window."""
     window = in_window(interactions, day)
     rated = (window.kind == "rating").ifelse(window.value, ibis.null("float64"))
     # Pairs first, and no nunique: DuckDB would keep every row of the window to go through it once more.
@@ -42,8 +36,11 @@ def met_by(interactions: ir.Table, day: date) -> ir.Table:
     )
 
 
-def features_of(met: ir.Table, items: ir.Table, day: date) -> ir.Table:
-    """The features of everybody's interactions, from `met_by` of users who are in one of them each."""
+def item_features(met: ir.Table, items: ir.Table, day: date) -> ir.Table:
+    """One row per item known on `day`; columns `item_id, event_timestamp, ITEM_FEATURES`.
+
+    met: `met_by` of all users, each of whom is in one of its parts. items: as known at the end of `day`.
+    """
     total = met.aggregate(total=met.interactions.sum())
     known = items.select(KEY, "category", "price", age_days=_age(items, day))
     met = attach(known, [_added(met, day)], KEY)

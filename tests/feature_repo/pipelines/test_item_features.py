@@ -9,13 +9,13 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from feature_repo.pipelines.item import item_features
+from feature_repo.pipelines.item import item_features, met_by
 
 DAY = date(2026, 9, 3)
 
 
 def computed(duck: ibis.BaseBackend, interactions: pa.Table, items: pa.Table, day: date = DAY) -> pa.Table:
-    return duck.to_pyarrow(item_features(ibis.memtable(interactions), ibis.memtable(items), day))
+    return duck.to_pyarrow(item_features(met_by(ibis.memtable(interactions), day), ibis.memtable(items), day))
 
 
 def rows(table: pa.Table) -> dict[str, dict[str, Any]]:
