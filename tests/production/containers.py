@@ -1,15 +1,13 @@
-"""docker/compose.yaml as containers: its images built, its services started by podman-compose, a night through them.
+"""docker/compose.yaml as containers: its images built, its services started by Docker Compose, a night through them.
 
     python -m tests.production.containers [--build] [--stand-ins] [--wheels FOLDER] [--keep]     one JSON object last
 
-Needs root, Podman (4.3 or newer), runc or crun, aardvark-dns and podman-compose. All is in a project of its own,
-`nightshift-trial`, with its own volumes, networks, secrets and ports, which are gone afterwards. --build builds our
-five images by their Dockerfiles; --stand-ins makes those of others from standins/Dockerfile, under their names, for a
-machine that reaches no registry of images: the base image has to be there as python:3.11.13-slim-bookworm all the same.
+Needs a Docker engine (20.10 or newer) and the plugin Compose 2. All is in a project of its own, `nightshift-trial`,
+with its own volumes, networks, secrets and ports, which are gone afterwards. --build builds our five images by their
+Dockerfiles; --stand-ins makes those of others from standins/Dockerfile, under their names, for a machine that reaches
+no registry of images: the base image has to be there as python:3.11.13-slim-bookworm all the same.
 
-podman-compose reads the file and makes containers, networks, volumes, users and limits of it. Two things are done here:
-waiting for `depends_on`, which it leaves out with Podman before 4.6, and running the health checks, for which Podman
-wants systemd. Not run: Grafana, the card, and with --stand-ins MinIO itself.
+Not run: Grafana, the card, and with --stand-ins MinIO itself.
 """
 
 from __future__ import annotations
@@ -20,8 +18,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,17 @@ from tests.production.compose import Service, env_file, services
 NAME = "nightshift-trial"
 PROFILES = ("core", "monitoring")
 STAND_INS = {
-    "postgres": ["docker.io/pgvector/pgvector:0.8.0-pg17"],
-    "redis": ["docker.io/library/redis:7.4.2-alpine"],
+    "postgres": ["pgvector/pgvector:0.8.0-pg17"],
+    "redis": ["redis:7.4.2-alpine"],
     "minio": [
-        "docker.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",
-        "docker.io/minio/mc:RELEASE.2025-08-13T08-35-41Z",
+        "minio/minio:RELEASE.2025-09-07T16-13-09Z",
+        "minio/mc:RELEASE.2025-08-13T08-35-41Z",
     ],
-    "prometheus": ["docker.io/prom/prometheus:v2.55.1"],
+    "prometheus": ["prom/prometheus:v2.55.1"],
 }
 NOT_RUN = {"grafana"}
+TORCH = '--torch-backend "$TORCH_BACKEND"'  # in a Dockerfile: where torch comes from
+OVERRIDE = "compose.override.json"
 PORTS = {
     "AIRFLOW_PORT": 18080,
     "MLFLOW_PORT": 15500,
@@ -59,64 +64,42 @@ class Trial:
 
     folder: Path
     services: dict[str, Service]
-    started: set[str] = field(default_factory=set)
 
     def compose(self, *words: str) -> str:
         profiles = [word for profile in PROFILES for word in ("--profile", profile)]
-        return run("podman-compose", "-p", NAME, "-f", str(self.folder / "compose.yaml"), *profiles, *words)
+        files = [word for file in self._files() for word in ("-f", str(file))]
+        return run("docker", "compose", "-p", NAME, *files, *profiles, *words)
+
+    def _files(self) -> list[Path]:
+        return [path for name in ("compose.yaml", OVERRIDE) if (path := self.folder / name).exists()]
 
     def names(self, service: str) -> list[str]:
         """Its containers."""
-        return [f"{NAME}_{service}_{number}" for number in range(1, self.replicas(service) + 1)]
+        replicas = int(self.services[service].told.get("deploy", {}).get("replicas", 1))
+        return [f"{NAME}-{service}-{number}" for number in range(1, replicas + 1)]
 
-    def replicas(self, service: str) -> int:
-        return int(self.services[service].told.get("deploy", {}).get("replicas", 1))
+    @property
+    def lasting(self) -> list[str]:
+        """The services that stay up."""
+        return sorted(name for name, one in self.services.items() if not one.once and name not in NOT_RUN)
 
     def up(self) -> float:
-        """Start everything in the order of depends_on until it is healthy, or has done what it does; seconds."""
-        began, ready = time.monotonic(), set[str]()
-        wanted = set(self.services) - NOT_RUN
-        while ready < wanted:
-            new = [name for name in wanted - self.started if self._may_start(self.services[name], ready)]
-            if new:
-                say(f"starting {', '.join(sorted(new))}")
-                for name in new:  # each by itself: podman-compose knows the last --scale alone
-                    scale = ["--scale", f"{name}={self.replicas(name)}"] if self.replicas(name) > 1 else []
-                    self.compose("up", "-d", "--no-deps", "--no-build", *scale, name)
-                self.started |= set(new)
-            ready |= {name for name in self.started - ready if self._ready(self.services[name])}
-            late = f"not healthy in time: {sorted(wanted - ready)}"
-            assert time.monotonic() < began + START_SECONDS, late
+        """Start everything until it is healthy, or has done what it does; seconds."""
+        began = time.monotonic()
+        none = [word for name in NOT_RUN for word in ("--scale", f"{name}=0")]
+        self.compose(
+            "up", "-d", "--no-build", *none
+        )  # in the order of depends_on, whose conditions it waits for
+        while late := [name for name in self.lasting if not all(map(healthy, self.names(name)))]:
+            assert time.monotonic() < began + START_SECONDS, f"not healthy in time: {late}"
             time.sleep(2)
         return time.monotonic() - began
 
-    def _may_start(self, service: Service, ready: set[str]) -> bool:
-        return all(name in ready for name in service.needs if name not in NOT_RUN)
-
-    def _ready(self, service: Service) -> bool:
-        states = [inspected(name)["State"] for name in self.names(service.name)]
-        if service.once:
-            failed = [
-                state["ExitCode"] for state in states if state["Status"] == "exited" and state["ExitCode"]
-            ]
-            assert not failed, f"{service.name} ended with {failed[0]}: {logs(self.names(service.name)[0])}"
-            return all(state["Status"] == "exited" for state in states)
-        died = [state for state in states if state["Status"] == "exited"]
-        assert not died, f"{service.name} died: {logs(self.names(service.name)[0])}"
-        return all(healthy(name) for name in self.names(service.name))
-
     def stop(self) -> None:
-        # podman-compose stops, and removes, the first of several alone.
-        run("podman", "stop", "--ignore", *self._others())
         self.compose("stop")
-        self.started.clear()
 
     def away(self) -> None:
-        run("podman", "rm", "--force", "--ignore", *self._others())
         self.compose("down", "--volumes")
-
-    def _others(self) -> list[str]:
-        return [container for name in self.services for container in self.names(name)[1:]]
 
 
 def run(*words: str, check: bool = True) -> str:
@@ -127,17 +110,16 @@ def run(*words: str, check: bool = True) -> str:
 
 
 def inspected(container: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("podman", "inspect", container))[0]
+    found: dict[str, Any] = json.loads(run("docker", "inspect", container))[0]
     return found
 
 
 def healthy(container: str) -> bool:
-    words = ["podman", "healthcheck", "run", container]
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-def logs(container: str) -> str:
-    return run("podman", "logs", container, check=False)
+    """By its health check, or, without one, running. AssertionError with what it said if it died."""
+    state = inspected(container)["State"]
+    if state["Status"] in ("exited", "restarting"):
+        raise AssertionError(f"{container} died: {run('docker', 'logs', container, check=False)[-4000:]}")
+    return str(state.get("Health", {}).get("Status", state["Status"])) in ("healthy", "running")
 
 
 def say(line: str) -> None:
@@ -154,47 +136,52 @@ def build_stand_ins() -> None:
         say(f"building what stands in for {target}")
         named = [word for tag in tags for word in ("-t", tag)]
         file = str(production / "standins" / "Dockerfile")
-        run("podman", "build", "--network", "host", "-f", file, "--target", target, *named, str(production))
+        run("docker", "build", "-f", file, "--target", target, *named, str(production))
 
 
-def build_ours(found: dict[str, Service], wheels: Path | None) -> dict[str, float]:
-    """Our images by their Dockerfiles; image → seconds.
+def build_ours(trial: Trial, wheels: Path | None) -> float:
+    """Our images by their Dockerfiles; seconds.
 
     With `wheels`, torch is taken from that folder and not from PyTorch's index: the one word in which what is built
     then differs from the Dockerfile.
     """
-    told: dict[str, float] = {}
-    for service in found.values():
-        image, file = service.told["image"], service.dockerfile
-        if file is None or image in told:
-            continue
-        text, words = (
-            file.read_text(),
-            [f"{name}={value}" for name, value in service.told["build"].get("args", {}).items()],
-        )
-        options = [word for argument in words for word in ("--build-arg", argument)]
-        if wheels is not None:
-            text = text.replace('--torch-backend "$TORCH_BACKEND"', "--find-links /wheels")
-            options += ["--volume", f"{wheels}:/wheels:ro"]
-        say(f"building {image}")
-        began = time.monotonic()
-        with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as handle:
-            handle.write(text)
-            handle.flush()
-            run(
-                "podman", "build", "--network", "host", *options, "-f", handle.name, "-t", image, str(PROJECT)
-            )
-        told[image] = round(time.monotonic() - began, 1)
-    return told
+    began = time.monotonic()
+    with serving_folder(wheels) if wheels is not None else nullcontext() as url:
+        builds = {
+            name: build_of(one, url, trial.folder) for name, one in trial.services.items() if one.dockerfile
+        }
+        told = {"services": {name: {"build": build} for name, build in builds.items()}}
+        (trial.folder / OVERRIDE).write_text(json.dumps(told))
+        trial.compose("build")
+    return round(time.monotonic() - began, 1)
+
+
+def build_of(service: Service, wheels: str | None, folder: Path) -> dict[str, str]:
+    """What compose is told of a build: the project's root, which the copy in `folder` is not in, and where torch is."""
+    assert service.dockerfile is not None
+    text = service.dockerfile.read_text()
+    if wheels is None or TORCH not in text:
+        return {"context": str(PROJECT)}
+    file = folder / f"{service.dockerfile.parent.name}.Dockerfile"
+    file.write_text(text.replace(TORCH, f"--find-links {wheels}"))
+    return {"context": str(PROJECT), "dockerfile": str(file), "network": "host"}
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[str]:
+    """Files by HTTP on loopback; the URL."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 def sizes(found: dict[str, Service]) -> dict[str, int]:
     """MiB of each of our images, the base counted in each."""
     images = sorted({one.told["image"] for one in found.values() if one.dockerfile})
-    return {
-        image: int(run("podman", "image", "inspect", "--format", "{{.Size}}", image)) // 2**20
-        for image in images
-    }
+    size = ["docker", "image", "inspect", "--format", "{{.Size}}"]
+    return {image: int(run(*size, image)) // 2**20 for image in images}
 
 
 # --- what is seen -------------------------------------------------------------------------------------------
@@ -206,11 +193,9 @@ def confined(trial: Trial) -> dict[str, dict[str, Any]]:
         "id -u; grep CapEff /proc/1/status; touch /written 2>/dev/null && echo writable || echo read-only"
     )
     told = {}
-    for name in sorted(trial.started):
-        if trial.services[name].once:
-            continue
+    for name in trial.lasting:
         container = trial.names(name)[0]
-        user, capabilities, root = run("podman", "exec", container, "sh", "-c", script).splitlines()
+        user, capabilities, root = run("docker", "exec", container, "sh", "-c", script).splitlines()
         limit = inspected(container)["HostConfig"]["Memory"]
         told[name] = {
             "uid": int(user),
@@ -223,15 +208,12 @@ def confined(trial: Trial) -> dict[str, dict[str, Any]]:
 
 def peaks(trial: Trial) -> dict[str, int]:
     """MiB at most that each container held so far, page cache included, as its cgroup counts (version 1 or 2)."""
+    read = "cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes || cat /sys/fs/cgroup/memory.peak"
     told = {}
-    for name in sorted(trial.started):
+    for name in trial.lasting:
         for container in trial.names(name):
-            read = "cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes || cat /sys/fs/cgroup/memory.peak"
-            if inspected(container)["State"]["Status"] == "running":
-                said = run(
-                    "podman", "exec", container, "sh", "-c", f"({read}) 2>/dev/null", check=False
-                ).split()
-                told[container.removeprefix(f"{NAME}_")] = int(said[0]) // 2**20 if said else -1
+            said = run("docker", "exec", container, "sh", "-c", f"({read}) 2>/dev/null", check=False).split()
+            told[container.removeprefix(f"{NAME}-")] = int(said[0]) // 2**20 if said else -1
     return told
 
 
@@ -241,7 +223,7 @@ def reached(trial: Trial) -> dict[str, bool]:
 
     def reaches(name: str, *words: str) -> bool:
         container = trial.names(name)[0]
-        done = subprocess.run(["podman", "exec", container, *words], capture_output=True, check=False)
+        done = subprocess.run(["docker", "exec", container, *words], capture_output=True, check=False)
         return done.returncode == 0
 
     gateway = run("ip", "-4", "-o", "addr", "show", "scope", "global").split()[3].partition("/")[0]
@@ -308,7 +290,7 @@ def main() -> int:
         if given.stand_ins:
             build_stand_ins()
         if given.build:
-            told["build_s"] = build_ours(trial.services, given.wheels)
+            told["build_s"] = build_ours(trial, given.wheels)
         told["image_mib"] = sizes(trial.services)
         try:
             told |= tried(trial)

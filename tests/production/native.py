@@ -353,7 +353,8 @@ def watched() -> dict[str, Any]:
 
         until(lambda: len(ask("up == 1")) == len(ask("up")) == 5, 120)
         until(lambda: ask("rate(nightshift_recommendations_total[5m])"), 60)
-        until(lambda: ask("nightshift_night_failed"), 120)  # the exporter asks Airflow each half minute
+        # The exporter asks each half minute, and may have asked while MLflow was started again.
+        until(lambda: ask("nightshift_night_failed") and ask("sum(nightshift_unanswered) == 0"), 120)
         rules = client.get("/rules").json()["data"]["groups"]
         return {
             "up": sorted(found["metric"]["instance"] for found in ask("up == 1")),
