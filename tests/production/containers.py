@@ -86,10 +86,8 @@ class Trial:
     def up(self) -> float:
         """Start everything until it is healthy, or has done what it does; seconds."""
         began = time.monotonic()
-        none = [word for name in NOT_RUN for word in ("--scale", f"{name}=0")]
-        self.compose(
-            "up", "-d", "--no-build", *none
-        )  # in the order of depends_on, whose conditions it waits for
+        wanted = [name for name in self.services if name not in NOT_RUN]
+        self.compose("up", "-d", "--no-build", *wanted)  # waits for what depends_on says, in its order
         while late := [name for name in self.lasting if not all(map(healthy, self.names(name)))]:
             assert time.monotonic() < began + START_SECONDS, f"not healthy in time: {late}"
             time.sleep(2)
@@ -115,11 +113,20 @@ def inspected(container: str) -> dict[str, Any]:
 
 
 def healthy(container: str) -> bool:
-    """By its health check, or, without one, running. AssertionError with what it said if it died."""
-    state = inspected(container)["State"]
+    """By its health check, or, without one, running. AssertionError with what it said if it died.
+
+    A check that Docker has not made yet is made here: its first one comes after an interval, of a worker five minutes.
+    """
+    told = inspected(container)
+    state = told["State"]
     if state["Status"] in ("exited", "restarting"):
         raise AssertionError(f"{container} died: {run('docker', 'logs', container, check=False)[-4000:]}")
-    return str(state.get("Health", {}).get("Status", state["Status"])) in ("healthy", "running")
+    if state.get("Health", {}).get("Status") != "starting":
+        return str(state.get("Health", {}).get("Status", state["Status"])) in ("healthy", "running")
+    _, *words = told["Config"]["Healthcheck"]["Test"]
+    return not subprocess.run(
+        ["docker", "exec", container, *words], capture_output=True, check=False
+    ).returncode
 
 
 def say(line: str) -> None:

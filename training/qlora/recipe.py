@@ -39,7 +39,7 @@ from training.qlora.tuning import Tuned, Tuning, tune
 from training.recipe import AS_ALWAYS, LogEpoch, Night, Setup, Trained
 
 FEW_PARAMETERS = 100_000_000  # a base with fewer is here for the plumbing, and trains on a CPU
-SMALL = Tuning(rate=5e-3, rows=1, keep_steps=50, check_steps=50)
+SMALL = Tuning(rate=5e-3, rows=1, keep_steps=50, check_steps=50, recompute=False)
 LARGE = Tuning(rate=2e-4, rows=8, keep_steps=50, check_steps=25)  # Dettmers et al. 2023, QLoRA, table 9
 SMALL_BUDGET = 60_000  # tokens: half a minute on two cores (2,000 tokens/s)
 LARGE_BUDGET = 2_000_000  # tokens: an hour on a 4070 Super (600 tokens/s)
