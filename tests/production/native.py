@@ -10,7 +10,7 @@ one loopback network that nobody outside reaches, and end with this process.
 What stands in: PostgreSQL from a wheel and Redis from this machine for their images, and their entrypoint by
 postgres.sh; Debian's Prometheus, where it is installed; `localbucket`, which checks no keys, for MinIO and its
 one-shots. What is not run: Grafana, the card, images and their base, limits of memory and processes. The market is made
-small by settings.env, as an operator would. containers.py runs the same as containers, where there is Podman.
+small by settings.env, as an operator would. containers.py runs the same as containers, where there is Docker.
 """
 
 from __future__ import annotations
