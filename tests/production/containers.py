@@ -107,6 +107,12 @@ def run(*words: str, check: bool = True) -> str:
     return done.stdout + done.stderr if not check else done.stdout
 
 
+def there(*words: str) -> bool:
+    """Whether there is such a program, and the command ends well."""
+    found = shutil.which(words[0]) is not None
+    return found and not subprocess.run(words, capture_output=True, check=False).returncode
+
+
 def inspected(container: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run("docker", "inspect", container))[0]
     return found

@@ -18,6 +18,7 @@ import yaml
 from nightshift.parts import SINGLE
 from nightshift.settings import PROJECT, Settings
 from tests.production import compose, native
+from tests.production.containers import there
 from tests.production.services import missing
 
 DOCKER = PROJECT / "docker"
@@ -183,22 +184,23 @@ def test_the_pages_commands_name_what_there_is() -> None:
 
 def test_docker_compose_reads_the_file_as_we_do(secrets: Path, services: dict[str, compose.Service]) -> None:
     """By the plugin Compose 2, which needs no engine for this."""
-    docker = shutil.which("docker")
-    if (
-        docker is None
-        or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode
-    ):
+    if not there("docker", "compose", "version"):
         pytest.skip("no Compose 2 on this machine: https://docs.docker.com/compose/install/linux/")
     folder = secrets.parent
     shutil.copyfile(compose.FILE, folder / "compose.yaml")
     profiles = [word for name in sorted(ALL) for word in ("--profile", name)]
-    command = [docker, "compose", "-f", "compose.yaml", *profiles, "config"]
+    command = ["docker", "compose", "-f", "compose.yaml", *profiles, "config"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     theirs = yaml.safe_load(done.stdout)["services"]
     assert set(theirs) == set(services)
     for name, ours in services.items():
         found = compose.Service(name, theirs[name])
+        assert found.told["image"] == ours.told["image"], name
+        ports = [
+            f"{port['host_ip']}:{port['published']}:{port['target']}" for port in found.told.get("ports", [])
+        ]
+        assert ports == ours.told.get("ports", []), name
         assert {key: str(value) for key, value in (found.environment).items()} == ours.environment, name
         words = [word.replace("$$", "$") for word in found.command]  # it writes a file to be read again
         assert words == ours.command, name

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from nightshift.settings import PROJECT
-from tests.production.containers import STAND_INS
-
-
-def there(*words: str) -> bool:
-    return (
-        shutil.which("docker") is not None
-        and not subprocess.run(words, capture_output=True, check=False).returncode
-    )
+from tests.production.containers import STAND_INS, there
 
 
 @pytest.mark.stack

@@ -15,7 +15,7 @@ from training.families import FAMILIES
 
 @pytest.mark.stack
 @pytest.mark.long  # nine minutes on two cores; each family trains in test_conformance.py, and a night of four here
-def test_a_night_with_nothing_chosen_trains_every_family_and_fills_every_seat(tmp_path: Path) -> None:
+def test_a_night_with_nothing_chosen_trains_every_family_and_judges_every_seat(tmp_path: Path) -> None:
     config = market(tmp_path / "var")
     try:
         done = make_run_once(config, families=())
