@@ -111,6 +111,8 @@ def memory_mib(settings: Settings) -> int:
 def open_duckdb(settings: Settings, spill: Path) -> Iterator[Engine]:
     limit = f"{memory_mib(settings)}MiB"
     connection = ibis.duckdb.connect(temp_directory=str(spill), memory_limit=limit)
+    # Every output has an order of its own; keeping the rows of what lies between in theirs costs a twentieth.
+    connection.raw_sql("SET preserve_insertion_order = false")
     try:
         yield Engine(connection)
     finally:
