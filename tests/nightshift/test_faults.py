@@ -81,6 +81,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     return Calm(night, writes, state(config, night, with_models=False))
 
 
+@pytest.mark.long  # every command of four nights; a full disk and kills have quicker tests where each thing is written
 def test_a_night_on_a_full_disk_and_killed_in_its_steps_ends_as_an_undisturbed_one(
     volume: Path, calm: Calm
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_night_on_a_full_disk_and_killed_in_its_steps_ends_as_an_undisturbed_o
     assert ended == calm.state and len(ended["feedback"]) == 20 and len(ended["features"]) == 9
 
 
+@pytest.mark.long  # of which test_intake.py and test_lake.py hold each step
 def test_two_nights_of_the_same_date_at_once_publish_the_day_once_and_whole(
     tmp_path: Path, calm: Calm
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_table_and_the_plot_hold_nights_with_and_without_a_champion(tmp_path
     assert (tmp_path / "deep" / "replay.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long  # every command of two nights; the stack's first night runs them all once
 def test_a_replay_judges_each_production_model_by_the_next_day_and_reaches_nothing_that_runs(
     tmp_path: Path,
 ) -> None:

@@ -31,7 +31,8 @@ from tests.s3 import serving_s3
 from tests.stack.conftest import FIRST_NIGHT, HISTORY, PORTS, START, until
 from tests.stack.test_nights import state_of, trigger
 
-pytestmark = [pytest.mark.stack, pytest.mark.service]
+# Long: a night as processes, tests/production/test_compose.py, goes through Celery's workers and the same stores.
+pytestmark = [pytest.mark.stack, pytest.mark.service, pytest.mark.long]
 PASSWORD = "it's a %secret@ of mine"  # with what has to be escaped in a URL, an INI file and a shell
 LOGIN = {"MLFLOW_TRACKING_USERNAME": "nightshift", "MLFLOW_TRACKING_PASSWORD": "long enough for MLflow"}
 

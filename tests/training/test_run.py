@@ -309,6 +309,7 @@ def losses(home: Settings, run_id: str) -> list[float]:
     return [point.value for point in Registry(home).client.get_metric_history(run_id, "epoch/loss")]
 
 
+@pytest.mark.long  # test_together.py trains by two processes, and test_warm_run.py a version through MLflow
 def test_torchrun_starts_two_processes_and_one_version_comes_of_it_learnt_as_by_one(
     home: Settings, done: dict[str, Any]
 ) -> None:
