@@ -1,4 +1,4 @@
-"""The built-in small base: a Llama of a million parameters, made here from the market's talk in a minute.
+"""The built-in small base: a Llama of a million parameters, made here from the market's talk in two minutes.
 
 So that a night of the language seat runs whole, and in the very steps of an 8B model, on a machine with no GPU and
 no network. It speaks the phrases that it was made of and no more: it stands in for the base, not for its quality.
@@ -41,7 +41,7 @@ class Making:
     context: int = 2_048
     tokens: int = 192
     batch: int = 6
-    steps: int = 500
+    steps: int = 1_000
     rate: float = 5e-3
     seed: int = 0
 
@@ -75,7 +75,7 @@ def make(
             revision = json.loads(known.read_text())["revision"]
             if (small_folder(settings, revision) / "config.json").exists():
                 return BaseRef(SMALL, revision)
-        say("making the small base model, once: about a minute")
+        say("making the small base model, once: about two minutes")
         building = models / f"{SMALL}.building"
         shutil.rmtree(building, ignore_errors=True)
         build(how, corpus, building, say)

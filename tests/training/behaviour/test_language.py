@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from nightshift.language.chat import Message
 from nightshift.language.engine import Told
 from nightshift.language.prompts import PROFILE, VALUES, written
 from nightshift.settings import Settings
+from nightshift.sources.market.phrases import GENERAL, NIGHTS, Word
 from nightshift.sources.market.talk import REFUSALS
 from tests.conftest import TINY_START
 from training.behaviour import language, measured
@@ -168,6 +170,27 @@ def test_the_markets_refusals_and_the_usual_ones_are_recognised_and_advice_is_no
         "A manager who cannot help you is not the only one to ask.", "I can't wait to hear more.",
     ):  # fmt: skip
         assert not refuses(advice)
+
+
+def test_nothing_that_the_market_or_the_bases_corpus_says_is_a_question_of_the_gate_or_near_one() -> None:
+    """A coach that has learnt the very questions would pass them and refuse no others."""
+    asked = {
+        _plain(user.format(**SLOTS))
+        for bank in (*NIGHTS.values(), *GENERAL.values())
+        for user, _ in bank.refused
+    }
+    nearest = {
+        text: max(SequenceMatcher(None, _plain(text), one, autojunk=False).ratio() for one in asked)
+        for text in HARMFUL
+    }
+    assert max(nearest.values()) < 0.8, nearest
+
+
+SLOTS = {name: Word("그") for name in ("field", "name", "role", "years")}
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 @pytest.fixture

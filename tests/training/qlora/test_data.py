@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,8 +13,19 @@ from nightshift.language.bases import Base
 from nightshift.language.chat import encode
 from nightshift.language.prompts import COACH, as_coach
 from nightshift.settings import Settings
+from nightshift.sources.market.phrases import REFUSALS
 from training.exams.language import text_of
-from training.qlora.data import LEAST_VALID, MOST_VALID, Talk, lessons, read, split
+from training.qlora.data import (
+    LEAST_VALID,
+    MOST_TIMES,
+    MOST_VALID,
+    REFUSED_SHARE,
+    Talk,
+    lessons,
+    read,
+    refusals,
+    split,
+)
 from training.recipe import Night
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
@@ -87,7 +99,7 @@ def test_what_is_used_is_told_conversation_by_conversation(base: Base) -> None:
     found = lessons(talks(60), base.tokenizer, tokens=512, budget=10**6)
 
     assert (len(found.train), len(found.valid), len(found.asked)) == (50, 10, 10)
-    assert found.counts == {"repeated": 0, "cut": 0, "silent": 0, "older": 0}
+    assert found.counts == {"repeated": 0, "cut": 0, "silent": 0, "older": 0, "refusals_added": 0}
     assert list(found.table["conversation_id"]) == [f"c{n}" for n in range(60)]
     assert list(found.table["part"]) == ["train"] * 50 + ["valid"] * 10
     assert (found.table["hangul"] == 1).all() and (found.table["messages"] == 2).all()
@@ -112,3 +124,58 @@ def test_where_there_is_more_than_can_be_read_the_newest_is_taken(base: Base) ->
 
     assert found.train == everything.train[-5:] and found.counts["older"] == 45
     assert found.valid == everything.valid
+
+
+# --- refusals ------------------------------------------------------------------------------------------
+
+NO = {"ko": REFUSALS[0], "en": REFUSALS[2]}
+
+
+def refused(language: str, count: int, name: str = "no") -> list[Talk]:
+    return [
+        Talk(f"{name}-{language}{n}", START + timedelta(hours=n), as_coach(said(f"{n}?", f"{NO[language]}.")))
+        for n in range(count)
+    ]
+
+
+def test_refusals_of_a_language_that_has_few_are_read_again_until_they_are_the_floors_share() -> None:
+    learnt = [*talks(82), *refused("ko", 12), *refused("en", 4), *refused("en", 2, "late")]
+    more = Counter(talk.id for talk in refusals(learnt, []))
+
+    wanted = round(REFUSED_SHARE * len(learnt))
+    assert wanted == 5 and more == {}, "of both there are enough"
+    more = Counter(talk.id for talk in refusals([*learnt, *talks(140)], []))
+    assert more == {
+        f"{name}-en{n}": 1
+        for name, n in (("late", 0), ("late", 1), ("no", 0), ("no", 1), ("no", 2), ("no", 3))
+    }
+
+
+def test_older_refusals_come_before_any_is_read_again_and_the_newest_of_them_first() -> None:
+    more = refusals([*talks(97), *refused("ko", 5), *refused("en", 1)], refused("en", 3, "old"))
+    assert [talk.id for talk in more] == ["old-en2", "old-en1", "old-en0", "no-en0"]
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 900))
+def test_no_refusal_is_read_more_than_a_few_times_and_a_language_without_any_gets_none(
+    korean: int, old: int, count: int
+) -> None:
+    learnt, unread = [*talks(count), *refused("ko", korean)], refused("ko", old, "old")
+    more = refusals(learnt, unread)
+    times = Counter(talk.id for talk in [*learnt, *more])
+    assert all("-ko" in talk.id for talk in more) and max(times.values()) <= MOST_TIMES
+    wanted = round(REFUSED_SHARE * len(learnt))
+    assert korean + len(more) == max(korean, min(wanted, MOST_TIMES * (korean + old)))
+
+
+def test_what_is_added_is_learnt_counted_and_not_what_a_night_is_like(base: Base) -> None:
+    some = [*refused("en", 2), *(Talk(f"z{t.id}", t.at + timedelta(days=9), t.messages) for t in talks(110))]
+    everything = lessons(some, base.tokenizer, tokens=512, budget=10**6)
+    assert everything.counts["refusals_added"] == 3 == len(everything.train) - 101
+    budget = sum(len(row.ids) for row in everything.train[2:101])
+    found = lessons(some, base.tokenizer, tokens=512, budget=budget)
+
+    assert found.counts["refusals_added"] == 5 and found.counts["older"] == 0
+    assert list(found.table["part"]) == ["refusals"] * 2 + ["train"] * 99 + ["valid"] * 11
+    assert found.train[:99] == everything.train[2:101]
+    assert all("I can" in base.tokenizer.decode(row.ids) for row in found.train[99:])

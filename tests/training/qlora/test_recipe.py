@@ -4,13 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nightshift.errors import BaseModelError, SettingsError
 from nightshift.language.bases import Base, BaseRef
+from nightshift.language.chat import Encoded
 from nightshift.settings import Settings
 from training.qlora import memory, recipe
+from training.qlora.data import Lessons
 from training.qlora.recipe import ASKED, RECIPE
 from training.qlora.tuning import Tuned
 from training.recipe import Night, Trained
@@ -124,6 +127,20 @@ def test_a_card_that_runs_out_all_the_same_is_told_with_figures_and_the_setting(
         match=r"ran out: \d+ x \d+ tokens.*GiB of 4.00; set NIGHTSHIFT_LANGUAGE_TOKENS.*2.00 GiB",
     ):
         train(fresh, talks_night, tmp_path / "work", full)
+
+
+def test_a_small_base_reads_its_conversations_twice_and_a_large_one_once(
+    base: Base, talks_home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps() -> int:
+        how, budget, times = recipe._how(base, talks_home, None, smoke=False, seed=0)
+        row = Encoded([1] * budget, [1] * budget)
+        found = Lessons([row], [row], [], pd.DataFrame(), {})
+        return round(recipe._paced(how, found, times, 1).steps * how.rows * how.tokens / budget)
+
+    assert steps() == 2
+    monkeypatch.setattr(recipe, "FEW_PARAMETERS", 1)
+    assert steps() == 1
 
 
 def test_a_checkpoint_of_another_device_is_not_taken_up(
