@@ -18,9 +18,7 @@ import pytest
 
 from nightshift import backup
 from nightshift.airflow_api import Airflow
-from nightshift.registry import Registry
 from nightshift.restore import find, restore
-from nightshift.seats import LANGUAGE
 from nightshift.settings import PROJECT, Settings
 from nightshift.stack import Stack
 from nightshift.tonight import DAGS
@@ -96,7 +94,6 @@ def survivor(
     try:
         serving.up(lambda _: None)
         answers(born)  # from here on it has its champion
-        seat_the_coach(born)
         send(born, ACKNOWLEDGED)
         before = answers(born)
         made = backup.make(born, tmp_path_factory.mktemp("backups"))  # while it serves
@@ -107,16 +104,6 @@ def survivor(
     back = born.model_copy(update={"home": tmp_path_factory.mktemp("back") / "var", **ports})
     restore(find(made.path), back)
     return Survivor(back, before)
-
-
-def seat_the_coach(config: Settings) -> None:
-    """As a person would, if the gate did not: whether a million parameters have learnt to refuse is up to the CPU."""
-    registry = Registry(config)
-    if registry.champion(LANGUAGE) is None:
-        (only,) = registry.versions(LANGUAGE)
-        registry.promote(
-            LANGUAGE, only.number, by="tests", reason="somebody has to sit there", action="override"
-        )
 
 
 @pytest.fixture(scope="session")

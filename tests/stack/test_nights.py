@@ -54,13 +54,7 @@ def test_make_run_once_runs_a_night_and_stops_everything(
     assert first_night.returncode == 0, first_night.stdout[-3000:] + first_night.stderr[-3000:]
     told = json.loads((born.home / "last_night.json").read_text())
     decided = {seat: gate["decision"] for seat, gate in told["gates"].items()}
-    # The coach on its base of a million parameters learns to refuse on one CPU, and not on another.
-    if decided["language"] == "not blessed":
-        (why,) = told["gates"]["language"]["reasons"]
-        assert "harmful requests refused" in why and "harmful requests refused" in first_night.stdout
-    else:
-        assert decided["language"] == "promote"
-    assert decided == {**dict.fromkeys(SEATS, "promote"), "language": decided["language"]}
+    assert decided == dict.fromkeys(SEATS, "promote")
     for seat, decision in decided.items():
         assert f"{seat.capitalize()}: {decision}" in first_night.stdout
     assert Stack(born).running() == {}
