@@ -1,6 +1,6 @@
-"""MLflow's server for tests: its handlers in one process, at well under half the CPU of `mlflow server`, which puts FastAPI
-and its middleware before them and makes ready in one process what it then starts in a second. The stack's tests and
-those in tests/production run that one.
+"""MLflow's server for tests: its handlers in one process, at well under half the CPU of `mlflow server`, which puts
+FastAPI and its middleware before them and makes ready in one process what it then starts in a second. The stack's tests
+and those in tests/production run that one.
 """
 
 from __future__ import annotations
