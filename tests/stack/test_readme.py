@@ -25,7 +25,7 @@ PAGES = (
     "docs/backup.md",
 )  # fmt: skip
 # Run by other tests: `make run ONCE=1` is test_nights.py's first; `make test` is what runs this; the replay and the
-# backtest of the real data take minutes, so a short one of the market in tests/nightshift/test_replay.py
+# backtest of the real data take minutes, so a short one of the market in tests/nightshift/test_replay.py (long)
 # stands for them, and test_backtest.py beside it; tests/benchmarks/ runs what the benchmark is made of.
 ELSEWHERE = {
     "make run",

@@ -161,7 +161,7 @@ def refusals(learnt: Sequence[Talk], unread: Sequence[Talk]) -> list[Talk]:
 def _refused(talk: Talk, korean: bool) -> bool:
     """Whether the assistant refuses something in it, in Korean or in another language."""
     said = [message["content"] for message in talk.messages if message["role"] == "assistant"]
-    return any(refuses(answer) and (hangul(answer) > 0.5) is korean for answer in said)
+    return any(refuses(answer) and (hangul(answer) > 0.5) == korean for answer in said)
 
 
 def _plain(messages: Sequence[dict[str, str]]) -> list[Message]:
